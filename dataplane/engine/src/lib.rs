@@ -1,1 +1,20 @@
-//! Placeholder.
+//! What happens to a packet: netfilter's semantics over a routed path. No clock, no I/O, no threads, no DPDK.
+//!
+//! The worker hands [`Engine::process`] a burst of [`Frame`]s and gets a [`Verdict`] back in each; time, memory
+//! and everything that leaves the box go through arguments. So all of it is tested, fuzzed and run under Miri
+//! on plain byte slices.
+
+pub mod conntrack;
+pub mod counters;
+pub mod engine;
+pub mod frame;
+pub mod ids;
+pub mod message;
+pub mod ruleset;
+pub mod verdict;
+pub mod world;
+
+pub use engine::Engine;
+pub use frame::{Frame, Origin, Outbox, Outlet, RxChecksum};
+pub use verdict::{DropReason, Verdict};
+pub use world::World;

@@ -1,0 +1,146 @@
+//! Plain counters, written by one worker and read by whoever collects: no read-modify-write on the packet path.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::verdict::DropReason;
+
+/// A counter with one writer. Adding is a plain load and store.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`; only the owning worker may.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Replaces the value (gauges).
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Packets of one interface at one worker. Every packet received ends in exactly one of forwarded, delivered,
+/// answered, consumed, or a drop.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct InterfaceCounters {
+    /// Packets received from the wire.
+    pub rx_packets: Counter,
+    /// Bytes of them, Ethernet header included, FCS not.
+    pub rx_bytes: Counter,
+    /// Packets sent to the wire, of whatever origin.
+    pub tx_packets: Counter,
+    /// Bytes of them.
+    pub tx_bytes: Counter,
+    /// Received here and sent to a next hop.
+    pub forwarded: Counter,
+    /// Received here and handed to the box's own sockets.
+    pub delivered: Counter,
+    /// Received here, dropped and answered with an error or a reset.
+    pub answered: Counter,
+    /// Received here and used up: ARP, neighbour discovery.
+    pub consumed: Counter,
+    /// Sent by the box itself and accepted, counted at the interface it left by.
+    pub local_tx: Counter,
+}
+
+/// Classification just behind the tracker in prerouting.
+#[derive(Debug, Default)]
+pub struct StateCounters {
+    /// ct state new.
+    pub new: Counter,
+    /// ct state established.
+    pub established: Counter,
+    /// ct state related.
+    pub related: Counter,
+    /// ct state invalid.
+    pub invalid: Counter,
+    /// ct state untracked.
+    pub untracked: Counter,
+}
+
+/// The kernel's own statistics (`conntrack -S`).
+#[derive(Debug, Default)]
+pub struct ConntrackCounters {
+    /// Look-ups that found an entry.
+    pub found: Counter,
+    /// Packets that could not be tracked.
+    pub invalid: Counter,
+    /// Entries made.
+    pub insert: Counter,
+    /// Entries that could not be put in.
+    pub insert_failed: Counter,
+    /// Packets dropped because no entry could be made.
+    pub drop: Counter,
+    /// Entries evicted to make room.
+    pub early_drop: Counter,
+    /// Packets with errors in ICMP.
+    pub error: Counter,
+    /// Look-ups begun again; always 0 here, kept for the name.
+    pub search_restart: Counter,
+    /// Entries in the shard now (gauge).
+    pub entries: Counter,
+    /// Entries by protocol class and state (gauges), indexed as `conntrack` documents.
+    pub by_state: [Counter; 32],
+}
+
+/// Everything one worker counts. Shared with the collector; written by that worker alone.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// By [`crate::ids::InterfaceId`].
+    pub interfaces: Box<[InterfaceCounters]>,
+    /// By [`DropReason`].
+    pub drops: [Counter; DropReason::COUNT],
+    /// Classification in prerouting.
+    pub states: StateCounters,
+    /// The tracker's own.
+    pub conntrack: ConntrackCounters,
+    /// Packets given to another worker.
+    pub handed_over: Counter,
+    /// Packets waiting for a neighbour or for reassembly (gauge).
+    pub held: Counter,
+    /// Drops of what the box itself sent; not part of the sum over received packets.
+    pub local_drops: [Counter; DropReason::COUNT],
+    /// Poll rounds that found at least a packet.
+    pub busy_polls: Counter,
+    /// Poll rounds that found none.
+    pub idle_polls: Counter,
+    /// TSC cycles of rounds with packets.
+    pub busy_cycles: Counter,
+    /// TSC cycles of rounds without.
+    pub idle_cycles: Counter,
+    /// Packets that polls returned.
+    pub polled_packets: Counter,
+    /// Packets that took the stored decision of their flow.
+    pub fast_path: Counter,
+}
+
+impl WorkerCounters {
+    /// Zeroed counters for `interfaces` interfaces.
+    pub fn new(interfaces: usize) -> WorkerCounters {
+        WorkerCounters {
+            interfaces: (0..interfaces).map(|_| InterfaceCounters::default()).collect(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            states: StateCounters::default(),
+            conntrack: ConntrackCounters::default(),
+            handed_over: Counter::default(),
+            held: Counter::default(),
+            local_drops: std::array::from_fn(|_| Counter::default()),
+            busy_polls: Counter::default(),
+            idle_polls: Counter::default(),
+            busy_cycles: Counter::default(),
+            idle_cycles: Counter::default(),
+            polled_packets: Counter::default(),
+            fast_path: Counter::default(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A packet as the worker hands it over, and the way out for what the engine itself sends.
+
+use crate::ids::{InterfaceId, PortId};
+use crate::message::LogRecord;
+use crate::verdict::Verdict;
+use crate::world::NeighbourKey;
+
+/// Where a frame comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A port; not yet counted, may belong to another worker.
+    Wire,
+    /// A port, by way of another worker, which counted its arrival.
+    HandedOver,
+    /// The box's own sockets, by the tap beside the port; may belong to another worker.
+    Local,
+    /// The same, by way of another worker.
+    LocalHandedOver,
+}
+
+/// What a device says of a checksum. Unknown means unverified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RxChecksum {
+    /// Nobody looked.
+    #[default]
+    Unknown,
+    /// The device verified it.
+    Good,
+    /// The device found it wrong.
+    Bad,
+}
+
+/// One packet of a burst: a buffer with headroom, the frame's place in it, what the device said of it.
+pub struct Frame<'a> {
+    /// The whole buffer, headroom and tailroom included. At least 8 bytes of headroom precede `start`, so that a
+    /// VLAN tag can be put in.
+    pub buffer: &'a mut [u8],
+    /// Offset of the Ethernet header in `buffer`; the engine moves it when a VLAN tag comes or goes.
+    pub start: u16,
+    /// Bytes of the frame from `start`.
+    pub len: u16,
+    /// The port (or the port whose interface's tap) it came from.
+    pub port: PortId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The device's symmetric RSS hash, where it computed one with our key.
+    pub rss: Option<u32>,
+    /// The device's word on the IPv4 header checksum.
+    pub ip_checksum: RxChecksum,
+    /// The device's word on the transport checksum.
+    pub l4_checksum: RxChecksum,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// Where a frame that the engine made is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlet {
+    /// Out by this port.
+    Wire(PortId),
+    /// To the box's own sockets by the tap of this interface.
+    Tap(InterfaceId),
+    /// Complete but for the MAC of this next hop.
+    Hold(NeighbourKey),
+}
+
+/// The worker's side of what the engine sends besides the packets of the burst.
+pub trait Outbox {
+    /// A buffer of exactly `len` bytes, sent to `outlet` after the engine filled it. None where no buffer is free.
+    fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]>;
+
+    /// A next hop is wanted whose address is not known. Called once a packet; the receiver limits the rate.
+    fn resolve(&mut self, neighbour: NeighbourKey);
+
+    /// A `log` rule matched.
+    fn log(&mut self, record: &LogRecord);
+
+    /// A frame for the control thread (ARP, neighbour discovery); false if its queue is full.
+    fn punt(&mut self, interface: InterfaceId, frame: &[u8]) -> bool;
+}
