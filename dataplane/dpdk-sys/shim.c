@@ -1,0 +1,93 @@
+/* DPDK's static inline functions and thread-local variables as ordinary functions. No logic. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdio.h>
+
+#include "wrapper.h"
+
+int sluice_rte_errno(void)
+{
+	return rte_errno;
+}
+
+uint32_t sluice_lcore_id(void)
+{
+	return rte_lcore_id();
+}
+
+static sluice_log_callback log_callback;
+
+static ssize_t log_write(void *cookie, const char *text, size_t length)
+{
+	(void)cookie;
+	log_callback((uint32_t)rte_log_cur_msg_loglevel(), text, length);
+	return (ssize_t)length;
+}
+
+int sluice_log_to(sluice_log_callback callback)
+{
+	cookie_io_functions_t functions = { .write = log_write };
+	FILE *stream;
+
+	log_callback = callback;
+	stream = fopencookie(NULL, "w", functions);
+	if (stream == NULL)
+		return -1;
+	return rte_openlog_stream(stream);
+}
+
+uint64_t sluice_rdtsc(void)
+{
+	return rte_rdtsc();
+}
+
+uint32_t sluice_mempool_size(const struct rte_mempool *pool)
+{
+	return pool->size;
+}
+
+struct rte_mbuf *sluice_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+int sluice_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uint32_t count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+void sluice_pktmbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+uint16_t sluice_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t sluice_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+int sluice_eth_link_get(uint16_t port, struct sluice_link *link)
+{
+	struct rte_eth_link state = { 0 };
+	int result = rte_eth_link_get_nowait(port, &state);
+
+	link->speed_mbps = state.link_speed;
+	link->up = state.link_status == RTE_ETH_LINK_UP;
+	return result;
+}
+
+uint32_t sluice_ring_sp_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, uint32_t count)
+{
+	return rte_ring_sp_enqueue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+uint32_t sluice_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, uint32_t count)
+{
+	return rte_ring_sc_dequeue_burst(ring, (void **)mbufs, count, NULL);
+}
