@@ -1,1 +1,45 @@
-//! Placeholder.
+//! The HTTP/JSON interface of `sluiced`: what travels over its unix socket, as plain serde types.
+//!
+//! Both sides use these types, so that the daemon and `sluice` cannot drift apart. Requests are HTTP/1.1 over the
+//! socket that `control.api` names (mode 0660); bodies are JSON, at most [`BODY_LIMIT`] bytes. Every answer other
+//! than 2xx carries an [`ApiError`]. Durations are seconds, addresses and prefixes are text as the user writes them.
+//!
+//! | method, path | request | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/policy/apply` | [`ApplyRequest`] | [`ApplyReply`]; 422 with `diagnostics` if the policy is refused |
+//! | `GET /v1/policy` | | [`PolicyView`] |
+//! | `GET /v1/history` | | `[`[`HistoryEntry`]`]`, newest first |
+//! | `POST /v1/reload` | | [`ReloadReply`]; 422 if either file is refused or a restart is needed |
+//! | `GET /v1/rules` | | `[`[`Rule`]`]` in the order of evaluation |
+//! | `GET /v1/interfaces` | | `[`[`Interface`]`]` |
+//! | `GET /v1/routes` | | `[`[`Route`]`]` |
+//! | `GET /v1/neighbours` | | `[`[`Neighbour`]`]` |
+//! | `GET /v1/workers` | | `[`[`Worker`]`]` |
+//! | `GET /v1/drops` | | `[`[`Drop`]`]`, all reasons |
+//! | `GET /v1/sets` | | `[`[`Set`]`]` |
+//! | `GET /v1/config` | | [`ConfigView`] |
+//! | `POST /v1/conntrack/list` | [`FlowFilter`] | NDJSON: a [`Flow`] a line, then one [`ListEnd`] |
+//! | `GET /v1/conntrack/count` | | [`FlowCount`] |
+//! | `POST /v1/conntrack/delete` | [`FlowFilter`] | [`Deleted`] |
+//! | `POST /v1/conntrack/flush` | | [`Deleted`] |
+//! | `GET /v1/conntrack/stats` | | `[`[`ConntrackStats`]`]`, one for each worker |
+//!
+//! A listing that ends without [`ListEnd`] was cut short: the daemon stopped, or the reader was too slow.
+
+mod flows;
+mod policy;
+mod show;
+
+pub use flows::{ConntrackStats, Deleted, Flow, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine};
+pub use policy::{
+    ApiError, ApplyReply, ApplyRequest, Diagnostic, FlowHandling, HistoryEntry, PolicyView, ReloadReply,
+    Status,
+};
+pub use show::{ConfigView, Drop, Interface, Neighbour, Port, Route, RouteHop, Rule, Set, Worker};
+
+/// Bytes of the largest request body: a policy document of 64 MiB, escaped as JSON.
+pub const BODY_LIMIT: usize = 96 << 20;
+
+/// Where the daemon listens if `control.api` says nothing else.
+pub const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";

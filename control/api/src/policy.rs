@@ -1,0 +1,152 @@
+//! Policies: applying one, what runs, what ran before; and how a request is refused.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Body of every answer other than 2xx.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// One line: what failed, the value, the limit.
+    pub error: String,
+    /// Where a file was refused: every error in it, and its warnings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// An error or a warning about a place in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The file's name as it was given.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// The nearest valid name, or what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Name of the rule it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// All of it as people read it: place, message, the line and a caret under it. May be several lines.
+    pub rendered: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it was ready.
+    pub uptime: u64,
+    /// Generation that the workers run on; rises with every change of policy, routes, addresses or settings.
+    pub generation: u32,
+    /// Worker cores.
+    pub cores: Vec<usize>,
+    /// SHA-256 of the running policy, hexadecimal.
+    pub policy_digest: String,
+}
+
+/// What becomes of live flows when a policy is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlowHandling {
+    /// Entries and marks stay; every packet is judged by the new rules with its true state.
+    #[default]
+    Keep,
+    /// As keep, and flows whose first packet the new policy would not accept are deleted.
+    Recheck,
+    /// All are deleted.
+    Flush,
+}
+
+/// `POST /v1/policy/apply`. The asker reads all files: the daemon opens none on its behalf, so that nobody learns
+/// through it what they may not read themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    /// The policy file's name as the user gave it; errors are placed in it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// Text of each file that a set names, by the name that the set gives it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_files: BTreeMap<String, String>,
+    /// What becomes of live flows.
+    #[serde(default)]
+    pub flows: FlowHandling,
+    /// Seconds after which the policy goes back by itself unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
+    /// Whether warnings are errors.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+/// Answer of `POST /v1/policy/apply`: the policy runs on every worker and is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ApplyReply {
+    /// The generation that it runs as.
+    pub generation: u32,
+    /// SHA-256 of the policy, hexadecimal.
+    pub digest: String,
+    /// Rules in it.
+    pub rules: usize,
+    /// Live flows that stayed.
+    pub flows_kept: u64,
+    /// Flows that were deleted.
+    pub flows_deleted: u64,
+    /// Seconds that reading and compiling took.
+    pub compile_seconds: f64,
+    /// What is valid but probably not meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// `GET /v1/policy`: the running policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// Where it came from, as it was given.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+    /// SHA-256 of it, hexadecimal.
+    pub digest: String,
+    /// When it was applied, seconds since 1970.
+    pub applied: u64,
+    /// The generation that it runs as.
+    pub generation: u32,
+}
+
+/// An applied policy, running or past.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// 0 is the running one, 1 the one before it.
+    pub index: usize,
+    /// Where it came from, as it was given.
+    pub name: String,
+    /// SHA-256 of it, hexadecimal.
+    pub digest: String,
+    /// When it was applied, seconds since 1970.
+    pub applied: u64,
+}
+
+/// Answer of `POST /v1/reload`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReply {
+    /// The generation that runs now.
+    pub generation: u32,
+    /// Keys of the system file that changed and are in force.
+    pub changed: Vec<String>,
+    /// Whether the policy file had changed and was applied.
+    pub policy_applied: bool,
+    /// What is valid but probably not meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Diagnostic>,
+}
