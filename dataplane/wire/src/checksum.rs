@@ -1,0 +1,239 @@
+//! The Internet checksum, whole and incremental, and SCTP's CRC32c.
+//!
+//! Whether a packet with a bad checksum is INVALID is for the tracker; here it is only computed, as the kernel's
+//! `nf_checksum` does: over all bytes behind the IP headers, whatever a UDP length says.
+//! Source: RFC 1071, RFC 1624, RFC 3828, RFC 9260 appendix A.
+
+use std::net::IpAddr;
+
+use crate::bytes::Header;
+use crate::packet::{Packet, Transport};
+use crate::transport::{SCTP_CHECKSUM, SCTP_HEADER, UDP_CHECKSUM, UDP_HEADER, UDP_LENGTH};
+use crate::{Addrs, Protocol, ipv4};
+
+/// What a transport checksum says about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Checksum {
+    /// It is right.
+    Good,
+    /// It is wrong.
+    Bad,
+    /// There is none to verify: a protocol without, UDP with the field zero, part of a datagram, or a header that
+    /// is malformed anyway. Zero in UDP over IPv6 counts as none too, as netfilter has it, although RFC 8200 section
+    /// 8.1 lets only tunnels send it: the receiver judges.
+    Absent,
+}
+
+/// Verifies the transport checksum of a packet. Reads all of it, so ask only where the hardware did not.
+#[inline]
+pub fn verify(packet: &Packet, frame: &[u8]) -> Checksum {
+    if packet.fragment.is_part() || packet.malformed.is_some() {
+        return Checksum::Absent;
+    }
+    let segment = packet.segment(frame);
+    match packet.transport {
+        Transport::Tcp { .. } => internet(packet, segment, segment.len()),
+        Transport::Udp { .. } => match Header::<UDP_HEADER>::at(segment, 0) {
+            Some(header) if header.be16::<UDP_CHECKSUM>() != 0 => internet(packet, segment, segment.len()),
+            _ => Checksum::Absent,
+        },
+        Transport::Icmpv6 { .. } => internet(packet, segment, segment.len()),
+        Transport::Icmp { .. } => judge(sum(segment)),
+        Transport::UdpLite { .. } => {
+            let coverage = Header::<UDP_HEADER>::at(segment, 0).map_or(0, |udp| udp.be16::<UDP_LENGTH>());
+            let covered = if coverage == 0 { segment.len() } else { usize::from(coverage) };
+            internet(packet, segment, covered)
+        }
+        Transport::Sctp { .. } => match Header::<SCTP_HEADER>::at(segment, 0) {
+            Some(header) if header.bytes::<SCTP_CHECKSUM, 4>() == sctp(segment) => Checksum::Good,
+            _ => Checksum::Bad,
+        },
+        _ => Checksum::Absent,
+    }
+}
+
+/// With a pseudo-header, over the first `covered` bytes.
+#[inline(always)]
+fn internet(packet: &Packet, segment: &[u8], covered: usize) -> Checksum {
+    let covered = segment.get(..covered).unwrap_or(segment);
+    judge(pseudo_header(&packet.addrs, packet.protocol, segment.len()) + sum(covered))
+}
+
+#[inline(always)]
+fn judge(sum: u64) -> Checksum {
+    if fold(sum) == 0xffff { Checksum::Good } else { Checksum::Bad }
+}
+
+/// Sum of 16-bit words in memory order, not yet folded; an odd last byte counts as if a zero followed. Sums of
+/// pieces may be added if each but the last has an even length.
+///
+/// Words of 32 bits into 64: no carry is lost below 16 GiB, and the compiler makes vectors of it. One's complement
+/// sums do not care for byte order, so none is converted (RFC 1071 section 2).
+#[inline]
+pub(crate) fn sum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<4>();
+    let whole: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let mut last = [0; 4];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    whole + u64::from(u32::from_ne_bytes(last))
+}
+
+/// As [`sum`], of an IPv4 header without options.
+#[inline(always)]
+pub(crate) fn sum_header(header: &[u8; ipv4::HEADER]) -> u64 {
+    let (words, _) = header.as_chunks::<4>();
+    words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
+}
+
+/// Folds a sum to 16 bits, in memory order.
+#[inline(always)]
+pub(crate) const fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    sum as u16
+}
+
+/// The bytes to store for a sum.
+#[inline(always)]
+pub(crate) const fn finish(sum: u64) -> [u8; 2] {
+    (!fold(sum)).to_ne_bytes()
+}
+
+/// Sum of the pseudo-header for `length` bytes of transport header and payload.
+/// Source: RFC 9293 section 3.1, RFC 8200 section 8.1. Both families have the same sum over their words.
+#[inline(always)]
+pub(crate) fn pseudo_header(addrs: &Addrs, protocol: Protocol, length: usize) -> u64 {
+    let addresses = match addrs {
+        Addrs::V4 { src, dst } => sum(&src.octets()) + sum(&dst.octets()),
+        Addrs::V6 { src, dst } => sum(&src.octets()) + sum(&dst.octets()),
+    };
+    // A length fits 16 bits, so it is one word of the sum, as the protocol is.
+    addresses + u64::from((length as u16).to_be()) + u64::from(u16::from(protocol.0).to_be())
+}
+
+/// The checksum of a header or message without pseudo-header, its checksum field being zero; to be stored as it is.
+#[inline]
+pub fn plain(bytes: &[u8]) -> [u8; 2] {
+    finish(sum(bytes))
+}
+
+/// The checksum of a transport header and payload, its checksum field being zero; to be stored as it is.
+/// For UDP, 0 is stored as ffff: [`never_zero`].
+#[inline]
+pub fn transport(addrs: &Addrs, protocol: Protocol, segment: &[u8]) -> [u8; 2] {
+    finish(pseudo_header(addrs, protocol, segment.len()) + sum(segment))
+}
+
+/// UDP's checksum where 0 would say that there is none. Source: RFC 768.
+#[inline]
+pub const fn never_zero(checksum: [u8; 2]) -> [u8; 2] {
+    match checksum {
+        [0, 0] => [0xff, 0xff],
+        other => other,
+    }
+}
+
+/// What a change of some words does to a checksum over them. It can be kept and applied to every packet of a flow:
+/// equation 3 of RFC 1624, `HC' = ~(~HC + ~m + m')`, with the sum of all `~m + m'` kept.
+///
+/// The words are those at even offsets in what the checksum covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delta(u16);
+
+impl Delta {
+    /// Nothing changes.
+    pub const NONE: Self = Self(0);
+
+    /// And a 16-bit word, in host order.
+    #[inline]
+    #[must_use]
+    pub const fn word(self, old: u16, new: u16) -> Self {
+        let sum = self.0 as u32 + !old as u32 + new as u32;
+        let sum = (sum >> 16) + (sum & 0xffff);
+        Self((sum + (sum >> 16)) as u16)
+    }
+
+    /// And a 32-bit word, in host order.
+    #[inline]
+    #[must_use]
+    pub const fn double_word(self, old: u32, new: u32) -> Self {
+        self.word((old >> 16) as u16, (new >> 16) as u16).word(old as u16, new as u16)
+    }
+
+    /// And an address. Two addresses of different families change nothing.
+    #[inline]
+    #[must_use]
+    pub fn address(self, old: IpAddr, new: IpAddr) -> Self {
+        match (old, new) {
+            (IpAddr::V4(old), IpAddr::V4(new)) => self.double_word(old.to_bits(), new.to_bits()),
+            (IpAddr::V6(old), IpAddr::V6(new)) => {
+                let words = old.segments().into_iter().zip(new.segments());
+                words.fold(self, |delta, (old, new)| delta.word(old, new))
+            }
+            _ => self,
+        }
+    }
+
+    /// This change and another one.
+    #[inline]
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        let sum = self.0 as u32 + other.0 as u32;
+        Self((sum + (sum >> 16)) as u16)
+    }
+
+    /// The checksum after the change, in host order as the old one is.
+    #[inline]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        let sum = !checksum as u32 + self.0 as u32;
+        !((sum + (sum >> 16)) as u16)
+    }
+
+    /// As [`Self::apply`], for UDP: no checksum stays none, and none comes out of one.
+    #[inline]
+    pub const fn apply_udp(self, checksum: u16) -> u16 {
+        match (checksum, self.apply(checksum)) {
+            (0, _) => 0,
+            (_, 0) => 0xffff,
+            (_, new) => new,
+        }
+    }
+}
+
+/// The CRC32c of an SCTP packet, whose checksum field counts as zero; to be stored as it is.
+/// Source: RFC 9260 appendix A (reflected, so its bytes are least significant first).
+pub fn sctp(segment: &[u8]) -> [u8; 4] {
+    let (before, rest) = segment.split_at_checked(SCTP_CHECKSUM).unwrap_or((segment, &[]));
+    let crc = crc32c(!0, before);
+    let crc = crc32c(crc, rest.first_chunk::<4>().map_or(&[], |_| &[0; 4]));
+    let crc = crc32c(crc, rest.get(4..).unwrap_or_default());
+    (!crc).to_le_bytes()
+}
+
+fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(crc, |crc, &byte| {
+        let [low, ..] = (crc ^ u32::from(byte)).to_le_bytes();
+        CRC32C.get(usize::from(low)).copied().unwrap_or_default() ^ (crc >> 8)
+    })
+}
+
+/// Castagnoli's polynomial, reflected.
+const CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 != 0 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
