@@ -15,6 +15,13 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Undoes an earlier `add` of the same poll round, for a packet that was counted as sent before its queue turned
+    /// out to be full; only the owning worker may. A scrape between the two would see one packet too many.
+    #[inline]
+    pub fn take_back(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+    }
+
     /// Replaces the value (gauges).
     #[inline]
     pub fn set(&self, n: u64) {

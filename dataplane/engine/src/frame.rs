@@ -12,10 +12,11 @@ pub enum Origin {
     Wire,
     /// A port, by way of another worker, which counted its arrival.
     HandedOver,
-    /// The box's own sockets, by the tap beside the port; may belong to another worker.
-    Local,
-    /// The same, by way of another worker.
-    LocalHandedOver,
+    /// The box's own sockets, by the tap of this interface; may belong to another worker.
+    Local(InterfaceId),
+    /// The same, by way of another worker. Also what the engine made itself and gets back by
+    /// [`crate::Engine::release`], with the interface of its next hop.
+    LocalHandedOver(InterfaceId),
 }
 
 /// What a device says of a checksum. Unknown means unverified.
@@ -39,7 +40,7 @@ pub struct Frame<'a> {
     pub start: u16,
     /// Bytes of the frame from `start`.
     pub len: u16,
-    /// The port (or the port whose interface's tap) it came from.
+    /// The port it came from; of the box's own packets, the port of the tap's interface.
     pub port: PortId,
     /// Where it comes from.
     pub origin: Origin,

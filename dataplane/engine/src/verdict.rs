@@ -1,6 +1,6 @@
 //! What becomes of a packet. None of this is an error: a drop reason *is* its counter and its metric label.
 
-use crate::ids::{PortId, WorkerId};
+use crate::ids::{InterfaceId, PortId, WorkerId};
 use crate::world::NeighbourKey;
 
 /// Where a packet went. The frame's bytes are rewritten in place where it leaves.
@@ -11,11 +11,11 @@ pub enum Verdict {
     Pending,
     /// Out by this port; MACs, VLAN tag and TTL are written.
     Transmit(PortId),
-    /// To the box's own sockets, by the tap that stands beside this port's interface.
-    Deliver(PortId),
-    /// Belongs to another worker; the frame is untouched.
+    /// To the box's own sockets, by the tap of this interface; its VLAN tag is gone.
+    Deliver(InterfaceId),
+    /// Belongs to another worker; the frame is untouched. Counted as handed over by the I/O shell, as a full ring is.
     HandOver(WorkerId),
-    /// ARP or neighbour discovery, for the control thread, which keeps the neighbours; counted as consumed.
+    /// ARP or neighbour discovery, given to [`crate::Outbox::punt`] already and counted as consumed.
     Punt,
     /// Complete but for its next hop's MAC, which is being asked for.
     Hold(NeighbourKey),
