@@ -1,0 +1,255 @@
+//! The policy file as a typed model: zones, sets, chains, rules and the policy's own tests.
+//!
+//! A [`Policy`] has passed every check that needs no other knowledge: names resolve, jumps do not loop, each rule's
+//! matches can hold together, each action is allowed where its chain is used.
+
+mod action;
+mod matches;
+mod packet;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::addr::IpRange;
+use crate::source::{Span, Spanned};
+
+pub use action::{
+    Action, ChainPolicy, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason,
+};
+pub use matches::{
+    AddrKind, AddrMatch, ConnLimit, CtDir, CtOrig, CtState, CtStatus, IcmpMatch, InterfaceMatch, Limit,
+    LimitPer, MarkMatch, Matches, NumberRange, PortMatch, PortRange, TcpFlagsMatch,
+};
+pub use packet::{PolicyTest, TestPacket, TestVerdict};
+
+/// A policy file that has no errors.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Groups of interfaces, by name.
+    pub zones: BTreeMap<String, Zone>,
+    /// Sets of addresses or ports, by name (without the `@`).
+    pub sets: BTreeMap<String, Set>,
+    /// User chains, by name.
+    pub chains: BTreeMap<String, UserChain>,
+    /// The chains at hooks, in the order a packet meets them; those left out of the file are left out here.
+    pub hooks: Vec<HookChain>,
+    /// The policy's own tests, in order.
+    pub tests: Vec<PolicyTest>,
+    /// The text that it was read from, with the set files.
+    pub source: PolicySource,
+}
+
+impl Policy {
+    /// The chain of `table` at `hook`, if the file has it.
+    pub fn hook(&self, table: Table, hook: Hook) -> Option<&HookChain> {
+        self.hooks.iter().find(|chain| chain.table == table && chain.hook == hook)
+    }
+
+    /// All rules with the chain they stand in: the hooks' in order, then the user chains'.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        let hooks = self.hooks.iter().flat_map(|chain| &chain.rules);
+        hooks.chain(self.chains.values().flat_map(|chain| &chain.rules))
+    }
+
+    /// The interfaces that an `in` or `out` match stands for, its zones resolved to their members.
+    pub fn interfaces<'a>(&'a self, matches: &'a [Spanned<InterfaceMatch>]) -> BTreeSet<&'a str> {
+        let mut names = BTreeSet::new();
+        for entry in matches {
+            match &entry.value {
+                InterfaceMatch::Interface(name) => {
+                    names.insert(name.as_str());
+                }
+                InterfaceMatch::Zone(name) => {
+                    let members = self.zones.get(name).into_iter().flat_map(|zone| &zone.interfaces);
+                    names.extend(members.map(|member| member.value.as_str()));
+                }
+            }
+        }
+        names
+    }
+}
+
+/// A policy's text with all that it refers to: enough to compile it again anywhere. This is what goes over the API and
+/// into the history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySource {
+    /// Name of the policy file, as messages show it.
+    pub name: String,
+    /// The policy file's text.
+    pub text: String,
+    /// Set files by the path written in the policy, with their text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+/// A group of interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// Its name.
+    pub name: String,
+    /// Its interfaces; no zone contains a zone.
+    pub interfaces: Vec<Spanned<String>>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A named set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name, without the `@`.
+    pub name: String,
+    /// What it holds.
+    pub elements: SetElements,
+    /// The file that the elements come from, as written in the policy; `None` if they stand inline.
+    pub file: Option<PathBuf>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// The elements of a [`Set`], in the order written; they may overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetElements {
+    /// `type: net`: addresses, prefixes and ranges, each as a range; both families.
+    Net(Vec<IpRange>),
+    /// `type: port`: ports and ranges of ports.
+    Port(Vec<PortRange>),
+}
+
+impl SetElements {
+    /// How many elements there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Net(list) => list.len(),
+            Self::Port(list) => list.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A table: what the chains at its hooks may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Before connection tracking, every packet.
+    Raw,
+    /// After tracking, before NAT: helpers and marks.
+    Mangle,
+    /// Once per flow: address translation.
+    Nat,
+    /// Accept, drop, reject.
+    Filter,
+}
+
+impl Table {
+    /// All tables, in the order of a packet's way.
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Mangle, Self::Nat, Self::Filter];
+
+    /// Its name in the policy file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Mangle => "mangle",
+            Self::Nat => "nat",
+            Self::Filter => "filter",
+        }
+    }
+
+    /// The hooks at which it has chains.
+    pub const fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Raw => &[Hook::Prerouting, Hook::Output],
+            Self::Mangle | Self::Nat => &[Hook::Prerouting, Hook::Output, Hook::Postrouting],
+            Self::Filter => &[Hook::Input, Hook::Forward, Hook::Output],
+        }
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A place on a packet's way where chains are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Received, before the route is known.
+    Prerouting,
+    /// For the router itself.
+    Input,
+    /// For someone else.
+    Forward,
+    /// Sent by the router itself.
+    Output,
+    /// About to leave.
+    Postrouting,
+}
+
+impl Hook {
+    /// Its name in the policy file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        }
+    }
+}
+
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A chain at a hook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookChain {
+    /// Its table.
+    pub table: Table,
+    /// Its hook.
+    pub hook: Hook,
+    /// What becomes of a packet that no rule decided.
+    pub policy: ChainPolicy,
+    /// Its rules, first match first.
+    pub rules: Vec<Rule>,
+    /// Where its name stands.
+    pub span: Span,
+}
+
+/// A chain that rules jump to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserChain {
+    /// Its name.
+    pub name: String,
+    /// Its rules, first match first; behind the last one it returns.
+    pub rules: Vec<Rule>,
+    /// Where its name stands.
+    pub span: Span,
+    /// The hooks that it can be reached from, each once, in order.
+    pub used_by: Vec<(Table, Hook)>,
+}
+
+/// A rule: if all matches hold, and none of those under `not`, its action is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// All of these must hold.
+    pub matches: Matches,
+    /// None of these may hold, each field for itself; and the packet must have every field named here.
+    pub not: Matches,
+    /// What to do.
+    pub action: Spanned<Action>,
+    /// Name: unique in the policy; the metric's label.
+    pub name: Option<Spanned<String>>,
+    /// Free text.
+    pub comment: Option<String>,
+    /// Where the rule stands.
+    pub span: Span,
+}
