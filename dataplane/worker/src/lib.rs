@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The I/O shell around the engine: devices, poll loops, rings between workers, mailboxes to control.
+//!
+//! [`Dataplane::open`] makes the devices, [`Opened::start`] the worker threads. Each worker polls its queue of every
+//! port and tap, hands bursts to its [`sluice_engine::Engine`] and does what the verdicts say. Nothing here decides
+//! what happens to a packet, and the engine knows nothing of devices, threads or clocks.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod dataplane;
+mod error;
+
+pub use config::{DataplaneConfig, Device, Hugepages, Idle, PortSpec, StartConfig, TapSpec};
+pub use dataplane::{Dataplane, Opened, PortInfo, PortStats};
+pub use error::StartError;
