@@ -9,6 +9,7 @@ pub mod counters;
 pub mod engine;
 pub mod frame;
 pub mod ids;
+pub mod lpm;
 pub mod message;
 pub mod ruleset;
 pub mod verdict;
