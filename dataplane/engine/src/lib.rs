@@ -4,6 +4,7 @@
 //! and everything that leaves the box go through arguments. So all of it is tested, fuzzed and run under Miri
 //! on plain byte slices.
 
+pub mod arch;
 pub mod conntrack;
 pub mod counters;
 pub mod engine;

@@ -15,8 +15,8 @@ pub mod fib;
 pub mod interfaces;
 pub mod neighbours;
 
-pub use fib::{Fib, Hop, Route, RouteKind};
-pub use interfaces::{Interface, Interfaces, RpFilter};
+pub use fib::{Fib, Hop, Route, RouteKind, Target};
+pub use interfaces::{AddressKind, Interface, Interfaces, RpFilter, link_local};
 pub use neighbours::{Neighbour, NeighbourState, Neighbours};
 
 /// Everything that judging a packet depends on and that control owns.
