@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sluice_wire::Addrs;
 
 use crate::ids::InterfaceId;
+use crate::lpm::Lpm;
 use crate::world::interfaces::{Interfaces, broadcast};
 
 /// A route as control knows it, whatever it came from (file, interface address, later netlink).
@@ -258,33 +259,7 @@ impl Table {
             }
             choices.push(choice);
         }
-        Fib { v4: Lpm::<u32>::build(v4), v6: Lpm::<u128>::build(v6), choices: choices.into(), routes }
-    }
-}
-
-/// Longest prefix match by trying every length: stands here until the trie of `lpm` does.
-#[derive(Clone, Debug, Default)]
-struct Lpm<K>(BTreeMap<(u8, K), u32>);
-
-impl Lpm<u32> {
-    fn build(list: Vec<(u32, u8, u32)>) -> Self {
-        Lpm(list.into_iter().map(|(key, len, value)| ((len, key), value)).collect())
-    }
-
-    fn lookup(&self, key: u32) -> Option<u32> {
-        let masked = |len: u8| key & !u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-        (0..=32u8).rev().find_map(|len| self.0.get(&(len, masked(len))).copied())
-    }
-}
-
-impl Lpm<u128> {
-    fn build(list: Vec<(u128, u8, u32)>) -> Self {
-        Lpm(list.into_iter().map(|(key, len, value)| ((len, key), value)).collect())
-    }
-
-    fn lookup(&self, key: u128) -> Option<u32> {
-        let masked = |len: u8| key & !u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-        (0..=128u8).rev().find_map(|len| self.0.get(&(len, masked(len))).copied())
+        Fib { v4: Lpm::build(v4), v6: Lpm::build(v6), choices: choices.into(), routes }
     }
 }
 
