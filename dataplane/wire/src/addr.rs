@@ -60,6 +60,26 @@ impl Addrs {
         }
     }
 
+    /// The same destination from another source; `None` if that is of the other family.
+    #[inline]
+    pub const fn with_src(&self, address: IpAddr) -> Option<Self> {
+        match (*self, address) {
+            (Self::V4 { dst, .. }, IpAddr::V4(src)) => Some(Self::V4 { src, dst }),
+            (Self::V6 { dst, .. }, IpAddr::V6(src)) => Some(Self::V6 { src, dst }),
+            _ => None,
+        }
+    }
+
+    /// The same source to another destination; `None` if that is of the other family.
+    #[inline]
+    pub const fn with_dst(&self, address: IpAddr) -> Option<Self> {
+        match (*self, address) {
+            (Self::V4 { src, .. }, IpAddr::V4(dst)) => Some(Self::V4 { src, dst }),
+            (Self::V6 { src, .. }, IpAddr::V6(dst)) => Some(Self::V6 { src, dst }),
+            _ => None,
+        }
+    }
+
     /// The same addresses the other way round.
     #[inline]
     pub const fn reversed(&self) -> Self {

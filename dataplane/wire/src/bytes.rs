@@ -90,3 +90,11 @@ impl<'a, const N: usize> HeaderMut<'a, N> {
         self.set_bytes::<AT, 4>(&value.to_be_bytes());
     }
 }
+
+/// Copies `from` to where it was made room for, at `offset`; if there is none, nothing.
+#[inline]
+pub(crate) fn copy(to: &mut [u8], offset: usize, from: &[u8]) {
+    if let Some(room) = to.get_mut(offset..offset + from.len()) {
+        room.copy_from_slice(from);
+    }
+}

@@ -4,13 +4,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::bytes::Header;
+use crate::bytes::{Header, HeaderMut};
 use crate::ethernet::{self, Link};
 use crate::packet::{Arp, ArpOperation, ParseError, Parsed};
 use crate::{EtherType, MacAddr, ipv4, ipv6};
 
 /// ARP for IPv4 on Ethernet, in bytes.
-const ARP: usize = 28;
+pub(crate) const ARP: usize = 28;
 const ARP_HARDWARE: usize = 0;
 const ARP_PROTOCOL: usize = 2;
 const ARP_HARDWARE_LENGTH: usize = 4;
@@ -65,4 +65,21 @@ fn arp(frame: &[u8], link: Link) -> Result<Arp, ParseError> {
         target_mac: MacAddr(arp.bytes::<ARP_TARGET_MAC, 6>()),
         target: Ipv4Addr::from_octets(arp.bytes::<ARP_TARGET, 4>()),
     })
+}
+
+/// Writes an ARP packet at `l3`; nothing if it does not fit.
+pub(crate) fn emit_arp(out: &mut [u8], l3: usize, arp: &Arp) {
+    let Some(mut header) = HeaderMut::<ARP>::at(out, l3) else { return };
+    header.set_be16::<ARP_HARDWARE>(ETHERNET);
+    header.set_be16::<ARP_PROTOCOL>(EtherType::IPV4.0);
+    header.set_byte::<ARP_HARDWARE_LENGTH>(6);
+    header.set_byte::<ARP_PROTOCOL_LENGTH>(4);
+    header.set_be16::<ARP_OPERATION>(match arp.operation {
+        ArpOperation::Request => 1,
+        ArpOperation::Reply => 2,
+    });
+    header.set_bytes::<ARP_SENDER_MAC, 6>(&arp.sender_mac.0);
+    header.set_bytes::<ARP_SENDER, 4>(&arp.sender.octets());
+    header.set_bytes::<ARP_TARGET_MAC, 6>(&arp.target_mac.0);
+    header.set_bytes::<ARP_TARGET, 4>(&arp.target.octets());
 }

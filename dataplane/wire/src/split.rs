@@ -1,1 +1,202 @@
-//! Placeholder.
+//! Cutting a datagram into fragments: IPv4 for the MTU of the next link, and IPv6 that was put together for tracking
+//! and leaves as it came. Which lengths to cut is for the caller, since they may be those that came.
+//!
+//! IPv4 options that are not copied into later fragments become no-operations there, so that all fragments have one
+//! header length, as Linux does.
+//! Source: RFC 791 section 3.2, RFC 8200 section 4.5.
+
+use crate::build::{BuildError, room};
+use crate::bytes::{Header, HeaderMut, copy};
+use crate::options::{self, V4_COPIED, Walk};
+use crate::packet::{Fragment, Packet};
+use crate::{Addrs, Family, Protocol, ipv4, ipv6};
+
+const V4_NOP: u8 = 1;
+
+/// A datagram to be cut, or an IPv4 fragment to be cut further.
+#[derive(Debug, Clone, Copy)]
+pub struct Split<'a> {
+    frame: &'a [u8],
+    family: Family,
+    l3: usize,
+    /// Behind the headers that each fragment repeats: in IPv6 all that come before the fragment header.
+    head: usize,
+    end: usize,
+    id: u32,
+    /// Where this payload begins in the original datagram's: not zero for a fragment.
+    base: u16,
+    /// Whether fragments of the original follow behind this one.
+    more: bool,
+}
+
+impl<'a> Split<'a> {
+    /// A packet to be cut. `id` is the identification of IPv6 fragments; IPv4 has its own. `None` if `packet` is an
+    /// IPv6 fragment already, or has a chain of extension headers that cannot be followed.
+    pub fn of(packet: &Packet, frame: &'a [u8], id: u32) -> Option<Self> {
+        let (l3, end) = (usize::from(packet.l3), usize::from(packet.end));
+        match packet.addrs {
+            Addrs::V4 { .. } => {
+                let header = Header::<{ ipv4::HEADER }>::at(frame, l3)?;
+                let more = header.be16::<{ ipv4::FRAGMENT }>() & ipv4::MORE_FRAGMENTS != 0;
+                let base = match packet.fragment {
+                    Fragment::Later { offset, .. } => offset,
+                    _ => 0,
+                };
+                let id = u32::from(header.be16::<{ ipv4::IDENTIFICATION }>());
+                let head = usize::from(packet.l4);
+                Some(Self { frame, family: Family::V4, l3, head, end, id, base, more })
+            }
+            Addrs::V6 { .. } if !packet.fragment.is_part() => {
+                let head = l3 + unfragmentable(packet.datagram(frame))?;
+                Some(Self { frame, family: Family::V6, l3, head, end, id, base: 0, more: false })
+            }
+            Addrs::V6 { .. } => None,
+        }
+    }
+
+    /// Bytes to be spread over fragments.
+    pub fn payload(&self) -> u16 {
+        self.end.saturating_sub(self.head) as u16
+    }
+
+    /// Bytes of payload in every fragment but the last for links of `mtu`: a multiple of eight, and at least eight.
+    pub fn step(&self, mtu: u16) -> u16 {
+        let headers = self.head - self.l3 + self.fragment_header();
+        (usize::from(mtu).saturating_sub(headers) as u16 & !7).max(8)
+    }
+
+    /// Offset and length in bytes of each fragment's payload for links of `mtu`.
+    pub fn pieces(&self, mtu: u16) -> impl Iterator<Item = (u16, u16)> + use<> {
+        let (payload, step) = (self.payload(), self.step(mtu));
+        (0..payload).step_by(step.into()).map(move |offset| (offset, step.min(payload - offset)))
+    }
+
+    /// Writes the fragment with `length` bytes of payload from `offset` on, Ethernet header included, and returns the
+    /// length of the frame. All but the last must be multiples of eight.
+    ///
+    /// # Errors
+    /// The buffer is too small, or the payload has no such bytes.
+    pub fn write(&self, out: &mut [u8], (offset, length): (u16, u16)) -> Result<usize, BuildError> {
+        let (at, length) = (self.head + usize::from(offset), usize::from(length));
+        let absent = BuildError::TooLong { length: at + length };
+        let payload =
+            self.frame.get(..self.end).and_then(|frame| frame.get(at..at + length)).ok_or(absent)?;
+        let head = self.frame.get(..self.head).ok_or(absent)?;
+        let behind = self.head + self.fragment_header();
+        let need = behind + length;
+        let out = room(out, need)?;
+        let last = at + length == self.end;
+        let part = Part { offset: self.base.saturating_add(offset), more: self.more || !last };
+        copy(out, 0, head);
+        copy(out, behind, payload);
+        match self.family {
+            Family::V4 => self.finish_v4(out, part, (need - self.l3) as u16),
+            Family::V6 => self.finish_v6(out, part, (need - self.l3 - ipv6::HEADER) as u16),
+        }
+        Ok(need)
+    }
+
+    const fn fragment_header(&self) -> usize {
+        match self.family {
+            Family::V4 => 0,
+            Family::V6 => ipv6::EXTENSION,
+        }
+    }
+
+    fn finish_v4(&self, out: &mut [u8], part: Part, length: u16) {
+        let Some(header) = out.get_mut(self.l3..self.head) else { return };
+        if let Some(mut fixed) = HeaderMut::<{ ipv4::HEADER }>::at(header, 0) {
+            let dont = fixed.view().be16::<{ ipv4::FRAGMENT }>() & ipv4::DONT_FRAGMENT;
+            let more = if part.more { ipv4::MORE_FRAGMENTS } else { 0 };
+            fixed.set_be16::<{ ipv4::FRAGMENT }>(dont | more | (part.offset / 8));
+            fixed.set_be16::<{ ipv4::TOTAL_LENGTH }>(length);
+        }
+        if part.offset != 0 {
+            blank_first_only(header);
+        }
+        options::seal(header);
+    }
+
+    fn finish_v6(&self, out: &mut [u8], part: Part, payload: u16) {
+        let last_next = self.head_next_at();
+        let next = out.get(last_next).copied().unwrap_or(Protocol::NO_NEXT_HEADER.0);
+        if let Some(field) = out.get_mut(last_next) {
+            *field = Protocol::FRAGMENT.0;
+        }
+        if let Some(mut fixed) = HeaderMut::<{ ipv6::HEADER }>::at(out, self.l3) {
+            fixed.set_be16::<{ ipv6::PAYLOAD_LENGTH }>(payload);
+        }
+        if let Some(mut header) = HeaderMut::<{ ipv6::EXTENSION }>::at(out, self.head) {
+            header.set_byte::<{ ipv6::EXTENSION_NEXT }>(next);
+            header.set_byte::<{ ipv6::EXTENSION_LENGTH }>(0);
+            header.set_be16::<{ ipv6::FRAGMENT_WORD }>(part.offset | u16::from(part.more));
+            header.set_be32::<{ ipv6::FRAGMENT_ID }>(self.id);
+        }
+    }
+
+    /// The next-header field that the fragment header is to stand behind.
+    fn head_next_at(&self) -> usize {
+        let datagram = self.frame.get(self.l3..self.end).unwrap_or_default();
+        let mut walk = PerHop { datagram, next_at: ipv6::NEXT_HEADER, at: ipv6::HEADER };
+        let head = self.head - self.l3;
+        while walk.at < head && walk.step().is_some() {}
+        self.l3 + walk.next_at
+    }
+}
+
+/// What a fragment says about its place.
+#[derive(Clone, Copy)]
+struct Part {
+    offset: u16,
+    more: bool,
+}
+
+/// The extension headers that every hop reads, which stand before a fragment header.
+struct PerHop<'a> {
+    datagram: &'a [u8],
+    /// Where the next header's number is.
+    next_at: usize,
+    /// Where the next header is.
+    at: usize,
+}
+
+impl PerHop<'_> {
+    /// Passes over one extension header, and tells which it was; `None` at the end of the chain.
+    fn step(&mut self) -> Option<Protocol> {
+        let kind = Protocol(*self.datagram.get(self.next_at)?);
+        let options = matches!(kind, Protocol::HOP_BY_HOP | Protocol::ROUTING | Protocol::DESTINATION);
+        let header = Header::<{ ipv6::EXTENSION }>::at(self.datagram, self.at).filter(|_| options)?;
+        self.next_at = self.at + ipv6::EXTENSION_NEXT;
+        self.at += (usize::from(header.byte::<{ ipv6::EXTENSION_LENGTH }>()) + 1) * 8;
+        Some(kind)
+    }
+}
+
+/// Bytes of an IPv6 datagram that every fragment repeats: all up to the routing header, or the hop-by-hop header, or
+/// the fixed one. Destination options belong to it only if a routing header follows.
+fn unfragmentable(datagram: &[u8]) -> Option<usize> {
+    let mut walk = PerHop { datagram, next_at: ipv6::NEXT_HEADER, at: ipv6::HEADER };
+    let mut length = ipv6::HEADER;
+    for _ in 0..ipv6::MAX_EXTENSIONS {
+        match walk.step() {
+            None => break,
+            Some(Protocol::DESTINATION) => {}
+            Some(_) => length = walk.at,
+        }
+    }
+    (length <= datagram.len()).then_some(length)
+}
+
+/// Makes no-operations of the options that only the first fragment has.
+fn blank_first_only(header: &mut [u8]) {
+    let mut at = ipv4::HEADER;
+    loop {
+        let mut walk = Walk { header, at };
+        let Ok(Some(option)) = walk.next() else { return };
+        let (first_only, start) = (option.kind & V4_COPIED == 0, option.at);
+        at = walk.at;
+        if let (true, Some(bytes)) = (first_only, header.get_mut(start..at)) {
+            bytes.fill(V4_NOP);
+        }
+    }
+}

@@ -14,6 +14,8 @@ pub(crate) const DATA_OFFSET: usize = 12;
 pub(crate) const FLAGS: usize = 13;
 pub(crate) const WINDOW: usize = 14;
 pub(crate) const CHECKSUM: usize = 16;
+/// The data offset byte of a header without options.
+pub(crate) const PLAIN: u8 = ((HEADER / 4) << 4) as u8;
 
 const OPTION_END: u8 = 0;
 const OPTION_NOP: u8 = 1;
