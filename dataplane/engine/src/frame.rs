@@ -44,6 +44,11 @@ pub struct Frame<'a> {
     pub port: PortId,
     /// Where it comes from.
     pub origin: Origin,
+    /// Where it came in, as the engine found out; None for the box's own packets. Kept with a frame that is held, so
+    /// that it is counted there when it leaves.
+    pub ingress: Option<InterfaceId>,
+    /// Where it leaves by, once its verdict is `Transmit` or `Hold`: for taking back what was counted there.
+    pub egress: Option<InterfaceId>,
     /// The device's symmetric RSS hash, where it computed one with our key.
     pub rss: Option<u32>,
     /// The device's word on the IPv4 header checksum.
