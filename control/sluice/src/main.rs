@@ -1,2 +1,111 @@
-//! Placeholder.
-fn main() {}
+//! `sluice`: the command line tool. Talks to `sluiced` over its unix socket; `check` works offline.
+//!
+//! Exit code 0: done; 1: the answer is no (a policy is refused, a test failed); 2: could not ask.
+
+mod client;
+mod conntrack_line;
+mod table;
+mod verbs;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::Client;
+use verbs::{conntrack, policy, show};
+
+/// Look at and steer the Sluice firewall router.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, max_term_width = 110)]
+struct Args {
+    /// The daemon's API socket.
+    #[arg(long, global = true, env = "SLUICE_SOCKET", default_value = sluice_api::DEFAULT_SOCKET)]
+    socket: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Parse and compile a policy and run its own tests, without a daemon.
+    Check(policy::CheckArgs),
+    /// Check a policy, then swap it in: all workers or none, no packet lost.
+    Apply(policy::ApplyArgs),
+    /// Read both files again, as SIGHUP does.
+    Reload,
+    /// Print the running state.
+    Show(show::ShowArgs),
+    /// Look at and change tracked connections, with the options of conntrack-tools.
+    Conntrack(conntrack::ConntrackArgs),
+}
+
+/// Why a verb ended without doing what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 1: the answer is no. What is to be said was said already, or is here.
+    No(Option<String>),
+    /// Exit code 2: could not ask.
+    CouldNotAsk(String),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(e: std::io::Error) -> Failure {
+        Failure::CouldNotAsk(e.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(args)));
+    let _ = std::io::stdout().flush();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::No(message)) => {
+            if let Some(m) = message {
+                eprintln!("sluice: {m}");
+            }
+            ExitCode::from(1)
+        }
+        Err(Failure::CouldNotAsk(message)) => {
+            eprintln!("sluice: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: Args) -> Outcome {
+    let client = Client::new(args.socket);
+    match args.verb {
+        Verb::Check(a) => policy::check(&a, args.json),
+        Verb::Apply(a) => policy::apply(&client, &a, args.json).await,
+        Verb::Reload => policy::reload(&client, args.json).await,
+        Verb::Show(a) => show::show(&client, &a, args.json).await,
+        Verb::Conntrack(a) => conntrack::conntrack(&client, a, args.json).await,
+    }
+}
+
+/// Prints a value as JSON, on one line.
+fn print_json(value: &impl serde::Serialize) -> Outcome {
+    let text = serde_json::to_string(value).map_err(|e| Failure::CouldNotAsk(e.to_string()))?;
+    print_line(&text)
+}
+
+/// Prints a line. A reader that went away (`| head`) ends the program quietly, as other tools do.
+fn print_line(line: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}") {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,138 @@
+//! HTTP/1.1 over the daemon's unix socket: a connection a request, answers whole or line by line.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sluice_api::ApiError;
+use tokio::net::UnixStream;
+
+use crate::Failure;
+
+/// Where to ask.
+pub(crate) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon behind `socket`; connects with each request.
+    pub(crate) fn new(socket: PathBuf) -> Client {
+        Client { socket }
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        decode(&whole(response).await?)
+    }
+
+    /// `POST path` with a JSON body. What the daemon refuses is an [`ApiError`] in the inner result.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Result<T, ApiError>, Failure> {
+        let response = self.send(Method::POST, path, encode(body)?).await?;
+        let status = response.status();
+        let bytes = whole(response).await?;
+        if status.is_success() { decode(&bytes).map(Ok) } else { Ok(Err(refusal(status, &bytes))) }
+    }
+
+    /// `POST path`, the answer line by line as it comes; `each` is given every line that is not empty.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut response = self.send(Method::POST, path, encode(body)?).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let bytes = whole(response).await?;
+            return Err(Failure::No(Some(refusal(status, &bytes).error)));
+        }
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(frame) = response.frame().await {
+            let frame = frame.map_err(|e| self.broken(&e))?;
+            let Some(data) = frame.data_ref() else { continue };
+            for piece in data.split_inclusive(|b| *b == b'\n') {
+                rest.extend_from_slice(piece);
+                if rest.ends_with(b"\n") {
+                    rest.pop();
+                    if !rest.is_empty() {
+                        each(&rest)?;
+                    }
+                    rest.clear();
+                }
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { each(&rest) }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| {
+            let hint = match e.kind() {
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => ": is sluiced running?",
+                std::io::ErrorKind::PermissionDenied => ": only root and the socket's group may ask",
+                _ => "",
+            };
+            Failure::CouldNotAsk(format!("cannot reach {}: {e}{hint}", self.socket.display()))
+        })?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "sluice")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|e| Failure::CouldNotAsk(e.to_string()))?;
+        sender.send_request(request).await.map_err(|e| self.broken(&e))
+    }
+
+    fn broken(&self, e: &hyper::Error) -> Failure {
+        Failure::CouldNotAsk(format!("connection to {} broke: {e}", self.socket.display()))
+    }
+}
+
+/// Turns what the daemon refused into what is printed: its diagnostics if there are any, else its one line.
+pub(crate) fn refused(e: &ApiError) -> Failure {
+    if e.diagnostics.is_empty() {
+        return Failure::No(Some(e.error.clone()));
+    }
+    for d in &e.diagnostics {
+        eprintln!("{}", d.rendered.trim_end());
+    }
+    Failure::No(Some(e.error.clone()))
+}
+
+fn encode(body: &impl Serialize) -> Result<Bytes, Failure> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(|e| Failure::CouldNotAsk(e.to_string()))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    if let Ok(e) = serde_json::from_slice::<ApiError>(bytes) {
+        return Err(refused(&e));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|e| Failure::CouldNotAsk(format!("the daemon's answer is not understood: {e}")))
+}
+
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = response.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes)
+        .map_err(|e| Failure::CouldNotAsk(format!("the daemon's answer was cut short: {e}")))
+}
+
+fn refusal(status: hyper::StatusCode, bytes: &[u8]) -> ApiError {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| ApiError {
+        error: format!("the daemon answered {status}"),
+        diagnostics: Vec::new(),
+    })
+}

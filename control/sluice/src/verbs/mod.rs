@@ -1,0 +1,5 @@
+//! One file a group of verbs.
+
+pub(crate) mod conntrack;
+pub(crate) mod policy;
+pub(crate) mod show;
