@@ -77,7 +77,9 @@ impl Client {
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| {
             let hint = match e.kind() {
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => ": is sluiced running?",
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                    ": is sluiced running?"
+                }
                 std::io::ErrorKind::PermissionDenied => ": only root and the socket's group may ask",
                 _ => "",
             };

@@ -45,9 +45,13 @@ pub(crate) async fn show(client: &Client, args: &ShowArgs, json: bool) -> Outcom
     match args.what {
         What::Policy => print(json, client.get("/v1/policy").await?, |p: &PolicyView| policy(p)),
         What::Rules => print(json, client.get("/v1/rules").await?, |r: &Vec<Rule>| rules(r)),
-        What::Interfaces => print(json, client.get("/v1/interfaces").await?, |i: &Vec<Interface>| interfaces(i)),
+        What::Interfaces => {
+            print(json, client.get("/v1/interfaces").await?, |i: &Vec<Interface>| interfaces(i))
+        }
         What::Routes => print(json, client.get("/v1/routes").await?, |r: &Vec<Route>| routes(r)),
-        What::Neighbours => print(json, client.get("/v1/neighbours").await?, |n: &Vec<Neighbour>| neighbours(n)),
+        What::Neighbours => {
+            print(json, client.get("/v1/neighbours").await?, |n: &Vec<Neighbour>| neighbours(n))
+        }
         What::Workers => print(json, client.get("/v1/workers").await?, |w: &Vec<Worker>| workers(w)),
         What::Drops => print(json, client.get("/v1/drops").await?, |d: &Vec<Drop>| drops(d, args.all)),
         What::Sets => print(json, client.get("/v1/sets").await?, |s: &Vec<Set>| sets(s, args.all)),
@@ -55,7 +59,11 @@ pub(crate) async fn show(client: &Client, args: &ShowArgs, json: bool) -> Outcom
     }
 }
 
-fn print<T: serde::Serialize>(json: bool, value: T, lines: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
+fn print<T: serde::Serialize>(
+    json: bool,
+    value: T,
+    lines: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Failure> {
     if json {
         return print_json(&value);
     }
@@ -80,7 +88,14 @@ fn rules(list: &[Rule]) -> Vec<String> {
     for r in list {
         let chain = if r.table == "chains" { r.chain.clone() } else { format!("{}.{}", r.table, r.chain) };
         let name = r.name.clone().unwrap_or_default();
-        t.row(vec![chain, r.index.to_string(), r.packets.to_string(), r.bytes.to_string(), name, r.text.clone()]);
+        t.row(vec![
+            chain,
+            r.index.to_string(),
+            r.packets.to_string(),
+            r.bytes.to_string(),
+            name,
+            r.text.clone(),
+        ]);
     }
     t.lines()
 }
@@ -93,10 +108,20 @@ fn interfaces(list: &[Interface]) -> Vec<String> {
         let link = if i.port.link_up { "up" } else { "down" };
         out.push(format!(
             "{}: {} ({}){vlan}, link {link}{speed}, mac {}, mtu {}, rp_filter {}, queues {} rx {} tx",
-            i.name, i.port.device, i.port.driver, i.mac, i.mtu, i.rp_filter, i.port.rx_queues, i.port.tx_queues
+            i.name,
+            i.port.device,
+            i.port.driver,
+            i.mac,
+            i.mtu,
+            i.rp_filter,
+            i.port.rx_queues,
+            i.port.tx_queues
         ));
         out.extend(i.addresses.iter().map(|a| format!("    address {a}")));
-        out.push(format!("    rx {} packets {} bytes, tx {} packets {} bytes", i.rx_packets, i.rx_bytes, i.tx_packets, i.tx_bytes));
+        out.push(format!(
+            "    rx {} packets {} bytes, tx {} packets {} bytes",
+            i.rx_packets, i.rx_bytes, i.tx_packets, i.tx_bytes
+        ));
         out.push(format!(
             "    forwarded {}, delivered {}, answered {}, consumed {}; device: missed {}, no buffer {}, rx errors {}, tx errors {}",
             i.forwarded,
@@ -142,16 +167,34 @@ fn neighbours(list: &[Neighbour]) -> Vec<String> {
     let mut t = Table::new(&["ADDRESS", "DEV", "MAC", "STATE", ">CONFIRMED", ">USED"]);
     for n in list {
         let mac = n.mac.clone().unwrap_or_else(|| "-".to_string());
-        t.row(vec![n.address.clone(), n.dev.clone(), mac, n.state.clone(), seconds(n.confirmed), seconds(n.used)]);
+        t.row(vec![
+            n.address.clone(),
+            n.dev.clone(),
+            mac,
+            n.state.clone(),
+            seconds(n.confirmed),
+            seconds(n.used),
+        ]);
     }
     t.lines()
 }
 
 fn workers(list: &[Worker]) -> Vec<String> {
     let mut t = Table::new(&[
-        ">WORKER", ">CORE", ">GENERATION", ">PACKETS", ">CYCLES/PACKET", ">FAST PATH", ">HANDED OVER", ">HELD", ">FLOWS", ">BUSY",
+        ">WORKER",
+        ">CORE",
+        ">GENERATION",
+        ">PACKETS",
+        ">CYCLES/PACKET",
+        ">FAST PATH",
+        ">HANDED OVER",
+        ">HELD",
+        ">FLOWS",
+        ">BUSY",
     ]);
-    let percent = |part: u64, whole: u64| if whole == 0 { "-".to_string() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) };
+    let percent = |part: u64, whole: u64| {
+        if whole == 0 { "-".to_string() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+    };
     for w in list {
         let cycles = if w.packets == 0 { "-".to_string() } else { (w.busy_cycles / w.packets).to_string() };
         t.row(vec![
