@@ -1,0 +1,126 @@
+//! Starting, stopping, crashing: the interfaces end as they were.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sluice_tests::{Daemon, Lab, SystemFile, text};
+
+use crate::{ACCEPT, BORDER};
+
+/// What the kernel says of the device under `lan`, without what counts or changes by itself.
+fn device_state(lab: &Lab) -> String {
+    let address = lab.must("router", &["ip", "-o", "addr", "show", "dev", "lan0"]);
+    let offload = lab.must("router", &["ethtool", "-k", "lan0"]);
+    let filters = lab.must("router", &["tc", "qdisc", "show", "dev", "lan0"]);
+    let rules = text(&lab.run("router", &["nft", "list", "ruleset"]));
+    let v6 = lab.must("router", &["sysctl", "-n", "net.ipv6.conf.lan0.disable_ipv6"]);
+    let promiscuous = lab.must("router", &["ip", "-d", "-o", "link", "show", "dev", "lan0"]);
+    let promiscuous = promiscuous
+        .split("promiscuity")
+        .nth(1)
+        .unwrap_or_default()
+        .split_whitespace()
+        .next()
+        .unwrap_or_default();
+    let address: String =
+        address.split_inclusive("valid_lft").map(|s| s.trim_start_matches(" forever").to_string()).collect();
+    format!("{address}\n{offload}\n{filters}\n{rules}\n{v6}\n{promiscuous}")
+}
+
+/// A router whose device has an address of its own before sluiced takes it.
+fn lab_with_address() -> Lab {
+    let lab = Lab::new();
+    lab.must("router", &["ip", "addr", "add", "10.1.0.1/24", "dev", "lan0"]);
+    lab
+}
+
+#[test]
+fn sigterm_leaves_the_interfaces_as_they_were() {
+    let lab = lab_with_address();
+    let before = device_state(&lab);
+    let daemon = Daemon::start(&lab, &SystemFile::default(), ACCEPT);
+    assert_ne!(device_state(&lab), before, "sluiced changes the device while it runs");
+    assert!(lab.must("router", &["ip", "-o", "link"]).contains("lan:"), "the tap has the interface's name");
+    lab.must("client", &["ping", "-q", "-c", "1", "10.1.0.1"]);
+    daemon.stop();
+    assert_eq!(device_state(&lab), before);
+    assert!(!lab.must("router", &["ip", "-o", "link"]).contains(" lan:"), "the tap is gone");
+    // The kernel has its interface back, and answers there.
+    lab.must("client", &["ping", "-q", "-c", "2", "-W", "2", "10.1.0.1"]);
+}
+
+#[test]
+fn after_a_crash_the_next_start_mends_and_stops_clean() {
+    let lab = lab_with_address();
+    let before = device_state(&lab);
+    let mut daemon = Daemon::start(&lab, &SystemFile::default(), BORDER);
+    daemon.signal(Signal::SIGKILL);
+    let _ = daemon.wait();
+    drop(daemon);
+    let daemon = Daemon::start(&lab, &SystemFile::default(), BORDER);
+    lab.must("client", &["ping", "-q", "-c", "2", "-W", "2", "10.2.0.2"]);
+    daemon.stop();
+    assert_eq!(device_state(&lab), before);
+}
+
+#[test]
+fn the_last_applied_policy_is_what_starts() {
+    let lab = Lab::new();
+    let daemon = Daemon::start(&lab, &SystemFile::default(), ACCEPT);
+    daemon.apply(BORDER);
+    daemon.stop();
+    // The file is as it was when it was last read: what was applied since then goes on.
+    let daemon = Daemon::start(&lab, &SystemFile::default(), ACCEPT);
+    assert!(daemon.ask(&["show", "policy"]).contains("inside"), "{}", daemon.log());
+    daemon.stop();
+    // The file is bad now: the last applied one runs, and the log says so.
+    let daemon = Daemon::start(&lab, &SystemFile::default(), "filter: {forwrd: {policy: drop}}\n");
+    assert!(daemon.ask(&["show", "policy"]).contains("inside"));
+    assert!(daemon.log().contains("forwrd"), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// One line that says what is wrong, exit code 1.
+fn start_fails(lab: &Lab, system: &SystemFile, policy: &str, expected: &str) {
+    let mut daemon = Daemon::launch(lab, system, policy);
+    assert_eq!(daemon.wait(), Some(1), "{}", daemon.log());
+    let log = daemon.log();
+    assert!(log.contains(expected), "expected '{expected}':\n{log}");
+    assert!(!log.contains("panicked") && !log.contains("EAL:"), "{log}");
+}
+
+#[test]
+fn start_errors_are_clear() {
+    let lab = Lab::new();
+    let with = |device: &str| SystemFile {
+        interfaces: format!("  lan: {{device: \"{device}\", addresses: [10.1.0.1/24]}}\n"),
+        ..SystemFile::default()
+    };
+    start_fails(&lab, &with("kernel:nosuch0"), ACCEPT, "nosuch0");
+    start_fails(&lab, &with("pci:0000:ff:1f.7"), ACCEPT, "0000:ff:1f.7");
+    start_fails(&lab, &with("carrier-pigeon:1"), ACCEPT, "carrier-pigeon");
+    start_fails(&lab, &with("vdev:net_nosuch0"), ACCEPT, "net_nosuch0");
+    start_fails(&lab, &SystemFile::default(), "filter: {forwrd: {policy: drop}}\n", "forward");
+    start_fails(
+        &lab,
+        &SystemFile { more: "intrfaces: {}\n".into(), ..SystemFile::default() },
+        ACCEPT,
+        "interfaces",
+    );
+    let taken = SystemFile {
+        interfaces: SystemFile::default().interfaces.replace("lan:", "wan0:"),
+        ..SystemFile::default()
+    };
+    start_fails(&lab, &taken, ACCEPT, "wan0");
+    let much = SystemFile { more: String::new(), ..SystemFile::default() }
+        .text(&lab)
+        .replace("hugepages: off", "hugepages: required");
+    if std::fs::read_to_string("/proc/sys/vm/nr_hugepages").is_ok_and(|n| n.trim() == "0") {
+        lab.write("policy.yaml", ACCEPT);
+        let config = lab.write("huge.yaml", &much);
+        let mut p =
+            lab.spawn("router", &[&sluice_tests::program("sluiced"), "--config", &config.to_string_lossy()]);
+        assert_eq!(p.wait(Duration::from_secs(20)), Some(1), "{}", p.log());
+        assert!(p.log().contains("huge"), "{}", p.log());
+    }
+}
