@@ -1,5 +1,6 @@
 //! What a data plane is made with, as plain values: this crate knows no file format.
 
+use std::fmt;
 use std::sync::Arc;
 
 use sluice_engine::conntrack::FlowBudget;
@@ -93,6 +94,21 @@ pub enum Device {
     },
     /// `vdev:STRING`, a DPDK virtual device verbatim: name, comma, arguments.
     Vdev(String),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Pci(address) => write!(to, "pci:{address}"),
+            Device::Kernel(ifname) => write!(to, "kernel:{ifname}"),
+            Device::Xdp(ifname) => write!(to, "xdp:{ifname}"),
+            Device::Tap(ifname) => write!(to, "tap:{ifname}"),
+            Device::Memif(path) => write!(to, "memif:{path}"),
+            Device::Pcap { input, output: None } => write!(to, "pcap:{input}"),
+            Device::Pcap { input, output: Some(output) } => write!(to, "pcap:{input},{output}"),
+            Device::Vdev(text) => write!(to, "vdev:{text}"),
+        }
+    }
 }
 
 /// What is known only once the devices are there.

@@ -6,9 +6,23 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
+mod assemble;
+mod clock;
 mod config;
 mod dataplane;
+mod device;
 mod error;
+mod exit;
+mod hold;
+mod idle;
+mod mailbox;
+mod memory;
+mod notice;
+mod poll;
+mod shell;
+mod source;
+mod thread;
 
 pub use config::{DataplaneConfig, Device, Hugepages, Idle, PortSpec, StartConfig, TapSpec};
 pub use dataplane::{Dataplane, Opened, PortInfo, PortStats};

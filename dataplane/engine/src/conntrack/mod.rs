@@ -1,13 +1,9 @@
 //! Connection tracking: one worker's shard of flows (kernel: `net/netfilter/nf_conntrack_core.c`).
 
-mod info;
-
 use std::sync::atomic::AtomicU64;
 
 use crate::engine::EngineConfig;
 use crate::ids::Now;
-
-pub use info::{CtInfo, CtState, Direction, OriginalTuple, Status};
 
 /// `conntrack:` of the system file, with the kernel's defaults.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,72 @@
+//! A way out of a worker: its own transmit queue of a port or tap, or a ring to the worker that has one.
+//!
+//! Packets gather here and go at the end of the round, or when the buffer is full. What a device does not take stays, in
+//! order, for the next round; a packet that finds the buffer full even then is the caller's to drop and count.
+
+use sluice_rte::{Burst, Mbuf, RingConsumer, RingProducer, TxQueue};
+
+/// How packets leave.
+pub(crate) enum Way {
+    /// By a transmit queue of this worker's own.
+    Queue(TxQueue),
+    /// By the worker at the other end, for the device has fewer queues than there are workers.
+    Ring(RingProducer),
+}
+
+/// A way out, and what waits to take it.
+pub(crate) struct Exit {
+    way: Way,
+    waiting: Burst,
+}
+
+impl Exit {
+    pub(crate) fn new(way: Way) -> Exit {
+        Exit { way, waiting: Burst::new() }
+    }
+
+    /// Adds a packet; gives it back where there is no room.
+    #[inline]
+    pub(crate) fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if self.waiting.is_full() {
+            self.flush();
+        }
+        self.waiting.push(mbuf)
+    }
+
+    /// As [`Exit::push`], and gives access to the packet where it waits.
+    pub(crate) fn push_mut(&mut self, mbuf: Mbuf) -> Result<&mut Mbuf, Option<Mbuf>> {
+        self.push(mbuf).map_err(Some)?;
+        self.waiting.last_mut().ok_or(None)
+    }
+
+    /// Sends what waits, as much as is taken; returns how many packets went.
+    #[inline]
+    pub(crate) fn flush(&mut self) -> usize {
+        let mut gone = 0;
+        while !self.waiting.is_empty() {
+            let sent = match &mut self.way {
+                Way::Queue(queue) => queue.transmit(&mut self.waiting),
+                Way::Ring(ring) => ring.enqueue(&mut self.waiting),
+            };
+            if sent == 0 {
+                break;
+            }
+            gone += sent;
+        }
+        gone
+    }
+
+    /// Takes in packets that another worker sends by way of this one, as many as there is room for. The rest stays in
+    /// the ring, so that a full device is the sender's to notice and to count.
+    pub(crate) fn relay(&mut self, ring: &mut RingConsumer) -> usize {
+        let mut moved = 0;
+        while !self.waiting.is_full() {
+            let got = ring.dequeue(&mut self.waiting);
+            if got == 0 {
+                break;
+            }
+            moved += got;
+        }
+        moved
+    }
+}

@@ -1,0 +1,233 @@
+//! The poll loop: each round takes a burst from every queue and ring, has the engine judge it, and sends on the outcome.
+
+use arrayvec::ArrayVec;
+use crossbeam_channel::Receiver;
+use sluice_engine::ids::{InterfaceId, PortId, Tick, WorkerId};
+use sluice_engine::message::Command;
+use sluice_engine::{DropReason, Engine, Frame, Origin, RxChecksum, Verdict};
+use sluice_rte::{BURST, Burst, Mbuf, RingConsumer, RxQueue, tsc};
+
+use crate::clock::Clock;
+use crate::idle::Idler;
+use crate::shell::{Fate, Shell};
+use crate::source::{Places, Source};
+
+/// A receive queue of this worker's own.
+pub(crate) struct Input {
+    pub(crate) queue: RxQueue,
+    pub(crate) source: Source,
+    /// Frames longer than this, in bytes, may have been cut by the device.
+    pub(crate) longest: usize,
+}
+
+/// One worker: an engine, what feeds it, and what it feeds.
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) engine: Engine,
+    pub(crate) shell: Shell,
+    pub(crate) inputs: Vec<Input>,
+    /// From the other workers: packets that belong to this one.
+    pub(crate) rings: Vec<RingConsumer>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) clock: Clock,
+    pub(crate) idler: Idler,
+    /// The port of each interface, for packets from its tap.
+    pub(crate) interface_ports: Box<[PortId]>,
+    pub(crate) burst: Burst,
+    /// Next hops became known, and packets on hold have not been looked at since.
+    pub(crate) unsettled: bool,
+    /// When packets on hold were last looked at for their timeout.
+    pub(crate) swept: Tick,
+}
+
+/// How the packets of a burst arrived.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// At a queue of this worker's own.
+    Here,
+    /// Over a ring, from the worker whose queue they arrived at.
+    HandedOver,
+}
+
+impl Worker {
+    /// Polls until [`Command::Stop`]; calls `polling` after the first round.
+    pub(crate) fn run(&mut self, polling: impl FnOnce()) {
+        let mut polling = Some(polling);
+        let mut then = tsc();
+        loop {
+            self.shell.now = self.clock.at(then);
+            let packets = self.round();
+            let go_on = self.mailbox();
+            let moved = self.shell.flush();
+            if let Some(polling) = polling.take() {
+                polling();
+            }
+            if !go_on {
+                return;
+            }
+            if packets + moved > 0 {
+                self.idler.busy();
+            } else {
+                self.idler.empty();
+            }
+            then = self.count_round(then, packets);
+        }
+    }
+
+    /// Takes a burst from each queue and ring; returns how many packets there were.
+    fn round(&mut self) -> usize {
+        let mut packets = 0;
+        for at in 0..self.inputs.len() {
+            packets += self.poll_input(at);
+        }
+        for at in 0..self.rings.len() {
+            packets += self.poll_ring(at);
+        }
+        self.engine.tick(self.shell.now);
+        self.tend_hold();
+        packets
+    }
+
+    #[inline]
+    fn poll_input(&mut self, at: usize) -> usize {
+        let Some(input) = self.inputs.get_mut(at) else { return 0 };
+        let count = input.queue.receive(&mut self.burst);
+        if count == 0 {
+            return 0;
+        }
+        let mut fit = true;
+        for mbuf in self.burst.iter_mut() {
+            input.source.mark(mbuf);
+            mbuf.prefetch();
+            fit &= !mbuf.is_multi_segment() && mbuf.len() <= input.longest;
+        }
+        if !fit {
+            let longest = input.longest;
+            self.sort_out(longest);
+        }
+        self.judge(Arrival::Here);
+        count
+    }
+
+    #[inline]
+    fn poll_ring(&mut self, at: usize) -> usize {
+        let Some(ring) = self.rings.get_mut(at) else { return 0 };
+        let count = ring.dequeue(&mut self.burst);
+        if count > 0 {
+            for mbuf in self.burst.iter() {
+                mbuf.prefetch();
+            }
+            self.judge(Arrival::HandedOver);
+        }
+        count
+    }
+
+    /// Drops packets that are cut or not in one piece; the others stay, in order.
+    #[cold]
+    fn sort_out(&mut self, longest: usize) {
+        let mut fit = Burst::new();
+        for mbuf in self.burst.drain() {
+            let reason = match () {
+                () if mbuf.is_multi_segment() => DropReason::FrameSegmented,
+                () if mbuf.len() > longest => DropReason::FrameTruncated,
+                () => {
+                    let _ = fit.push(mbuf);
+                    continue;
+                }
+            };
+            self.shell.account.unfit(Source::of(&mbuf), &mbuf, reason);
+        }
+        self.burst = fit;
+    }
+
+    /// Has the engine judge the burst, and does what it says; the burst is empty afterwards.
+    fn judge(&mut self, arrival: Arrival) {
+        let mut frames = ArrayVec::<Frame<'_>, { Burst::CAPACITY }>::new();
+        for mbuf in self.burst.iter_mut() {
+            let origin = origin(Source::of(mbuf), arrival);
+            let frame = frame(mbuf, origin, &self.interface_ports);
+            // As many slots as the burst has.
+            let _ = frames.try_push(frame);
+        }
+        self.engine.process(self.shell.now, &mut frames, &mut self.shell);
+        let fates: ArrayVec<Fate, { Burst::CAPACITY }> = frames.iter().map(fate).collect();
+        drop(frames);
+        for (mbuf, fate) in self.burst.drain().zip(fates) {
+            self.shell.dispatch(mbuf, fate);
+        }
+    }
+
+    /// Counts the round that began at TSC `then`; returns the TSC now.
+    #[inline]
+    fn count_round(&self, then: u64, packets: usize) -> u64 {
+        let now = tsc();
+        let counters = &self.shell.account.counters;
+        if packets > 0 {
+            counters.busy_polls.add(1);
+            counters.busy_cycles.add(now.wrapping_sub(then));
+            counters.polled_packets.add(packets as u64);
+        } else {
+            counters.idle_polls.add(1);
+            counters.idle_cycles.add(now.wrapping_sub(then));
+        }
+        now
+    }
+}
+
+/// A packet's frame for the engine, over its buffer.
+#[inline]
+pub(crate) fn frame<'a>(mbuf: &'a mut Mbuf, origin: Origin, interface_ports: &[PortId]) -> Frame<'a> {
+    let port = match (Source::of(mbuf), origin) {
+        (Source::Wire(port), _) => port,
+        (_, Origin::Local(InterfaceId(at)) | Origin::LocalHandedOver(InterfaceId(at))) => {
+            interface_ports.get(usize::from(at)).copied().unwrap_or(PortId(0))
+        }
+        _ => PortId(0),
+    };
+    let (rss, ip_checksum, l4_checksum) = (mbuf.rss_hash(), mbuf.ip_checksum(), mbuf.l4_checksum());
+    let (buffer, start, len) = mbuf.buffer_mut();
+    Frame {
+        buffer,
+        start,
+        len,
+        port,
+        origin,
+        ingress: None,
+        egress: None,
+        rss,
+        ip_checksum: checksum(ip_checksum),
+        l4_checksum: checksum(l4_checksum),
+        verdict: Verdict::Pending,
+    }
+}
+
+/// What the engine made of a frame.
+#[inline]
+pub(crate) fn fate(frame: &Frame<'_>) -> Fate {
+    let places = Places { ingress: frame.ingress, egress: frame.egress };
+    Fate { start: frame.start, len: frame.len, places, verdict: frame.verdict }
+}
+
+#[inline]
+fn origin(source: Source, arrival: Arrival) -> Origin {
+    match (source, arrival) {
+        (Source::Wire(_), Arrival::Here) => Origin::Wire,
+        (Source::Wire(_), Arrival::HandedOver) => Origin::HandedOver,
+        (Source::Local(interface), Arrival::Here) => Origin::Local(interface),
+        (Source::Local(interface), Arrival::HandedOver) => Origin::LocalHandedOver(interface),
+        // The engine's own packets are never received or handed over.
+        (Source::Made, _) => Origin::LocalHandedOver(InterfaceId(0)),
+    }
+}
+
+#[inline]
+fn checksum(of_device: sluice_rte::RxChecksum) -> RxChecksum {
+    match of_device {
+        sluice_rte::RxChecksum::Unknown => RxChecksum::Unknown,
+        sluice_rte::RxChecksum::Good => RxChecksum::Good,
+        sluice_rte::RxChecksum::Bad => RxChecksum::Bad,
+    }
+}
+
+// A burst of the device fits into a burst of ours, with nothing left over from before.
+const _: () = assert!(BURST <= Burst::CAPACITY);

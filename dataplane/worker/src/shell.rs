@@ -1,0 +1,207 @@
+//! A worker's ways out, behind the engine's [`Outbox`]: to the wire, to the taps, to other workers, to control.
+
+use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
+use sluice_engine::message::LogRecord;
+use sluice_engine::world::NeighbourKey;
+use sluice_engine::{DropReason, Outbox, Outlet, Verdict};
+use sluice_rte::{Burst, Mbuf, Mempool, RingConsumer, RingProducer};
+
+use crate::account::Account;
+use crate::exit::Exit;
+use crate::hold::Hold;
+use crate::notice::Notices;
+use crate::source::{Places, Source};
+
+/// A ring to the worker that owns a packet, and what waits to go into it.
+pub(crate) struct Peer {
+    ring: RingProducer,
+    waiting: Burst,
+}
+
+impl Peer {
+    pub(crate) fn new(ring: RingProducer) -> Peer {
+        Peer { ring, waiting: Burst::new() }
+    }
+
+    /// Moves what waits into the ring, as much as it takes.
+    #[inline]
+    fn flush(&mut self) -> usize {
+        if self.waiting.is_empty() { 0 } else { self.ring.enqueue(&mut self.waiting) }
+    }
+}
+
+/// Packets that another worker sends by way of this one: out by which exit, from which ring.
+pub(crate) struct Relay {
+    pub(crate) outlet: Outlet,
+    pub(crate) ring: RingConsumer,
+}
+
+/// Everything of a worker but its engine and its receive queues.
+pub(crate) struct Shell {
+    /// The time of this round.
+    pub(crate) now: Now,
+    /// By port.
+    pub(crate) ports: Vec<Exit>,
+    /// By interface; None: the interface has no tap.
+    pub(crate) taps: Vec<Option<Exit>>,
+    /// By worker; None: this worker itself.
+    pub(crate) peers: Vec<Option<Peer>>,
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) hold: Hold,
+    pub(crate) pool: Mempool,
+    pub(crate) notices: Notices,
+    pub(crate) account: Account,
+}
+
+/// What the engine decided of one packet: its place in the buffer now, and where it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Fate {
+    pub(crate) start: u16,
+    pub(crate) len: u16,
+    pub(crate) places: Places,
+    pub(crate) verdict: Verdict,
+}
+
+impl Fate {
+    /// Writes the frame's new place, and the interfaces it was counted at, to its buffer. False where the place is not
+    /// within the buffer, which the engine never says.
+    #[inline]
+    fn write(&self, mbuf: &mut Mbuf) -> bool {
+        self.places.mark(mbuf);
+        mbuf.set_range(self.start, self.len)
+    }
+}
+
+impl Shell {
+    /// Does with a packet what the engine decided.
+    #[inline]
+    pub(crate) fn dispatch(&mut self, mut mbuf: Mbuf, fate: Fate) {
+        match fate.verdict {
+            Verdict::Transmit(port) => {
+                if fate.write(&mut mbuf) {
+                    self.transmit(port, mbuf);
+                }
+            }
+            Verdict::Deliver(interface) => {
+                if fate.write(&mut mbuf) {
+                    self.deliver(interface, mbuf);
+                }
+            }
+            Verdict::HandOver(worker) => self.hand_over(worker, mbuf),
+            Verdict::Hold(key) => {
+                if fate.write(&mut mbuf) {
+                    let _ = self.keep(key, mbuf);
+                }
+            }
+            // Counted by the engine; the buffer goes back to the pool here.
+            Verdict::Punt | Verdict::Answered | Verdict::Copied | Verdict::Drop(_) | Verdict::Pending => {}
+        }
+    }
+
+    /// Sends on what gathered in this round, and what other workers want sent. Returns how many packets moved.
+    pub(crate) fn flush(&mut self) -> usize {
+        let mut moved = 0;
+        for at in 0..self.relays.len() {
+            moved += self.relay(at);
+        }
+        for exit in self.ports.iter_mut().chain(self.taps.iter_mut().flatten()) {
+            moved += exit.flush();
+        }
+        for peer in self.peers.iter_mut().flatten() {
+            let count = peer.flush();
+            if count > 0 {
+                self.account.counters.handed_over.add(count as u64);
+                moved += count;
+            }
+        }
+        self.account.counters.held.set(self.hold.len() as u64);
+        moved
+    }
+
+    #[inline]
+    fn transmit(&mut self, port: PortId, mbuf: Mbuf) {
+        let Some(exit) = self.ports.get_mut(usize::from(port.0)) else { return };
+        if let Err(mbuf) = exit.push(mbuf) {
+            self.account.not_sent(&mbuf);
+        }
+    }
+
+    #[inline]
+    fn deliver(&mut self, interface: InterfaceId, mbuf: Mbuf) {
+        let refused = match self.taps.get_mut(usize::from(interface.0)) {
+            Some(Some(tap)) => tap.push(mbuf).err(),
+            // A port without taps has no sockets behind it: as a tap that takes nothing.
+            _ => Some(mbuf),
+        };
+        if let Some(mbuf) = refused {
+            self.account.not_delivered(&mbuf);
+        }
+    }
+
+    #[inline]
+    fn hand_over(&mut self, worker: WorkerId, mbuf: Mbuf) {
+        let refused = match self.peers.get_mut(usize::from(worker.0)) {
+            Some(Some(peer)) => {
+                if peer.waiting.is_full() {
+                    let count = peer.flush();
+                    self.account.counters.handed_over.add(count as u64);
+                }
+                peer.waiting.push(mbuf).err()
+            }
+            _ => Some(mbuf),
+        };
+        if let Some(mbuf) = refused {
+            self.account.dropped(Source::of(&mbuf), DropReason::HandoverRing);
+        }
+    }
+
+    /// Holds a packet; false where there was no room for it, which is counted.
+    fn keep(&mut self, key: NeighbourKey, mbuf: Mbuf) -> bool {
+        let (kept, lost) = match self.hold.push(self.now.tick, key, mbuf) {
+            Ok(displaced) => (true, displaced),
+            Err(refused) => (false, Some(refused)),
+        };
+        if let Some(mbuf) = lost {
+            self.account.dropped(Source::of(&mbuf), DropReason::NeighbourQueue);
+        }
+        kept
+    }
+
+    fn relay(&mut self, at: usize) -> usize {
+        let Some(relay) = self.relays.get_mut(at) else { return 0 };
+        let exit = match relay.outlet {
+            Outlet::Wire(port) => self.ports.get_mut(usize::from(port.0)),
+            Outlet::Tap(interface) => self.taps.get_mut(usize::from(interface.0)).and_then(Option::as_mut),
+            Outlet::Hold(_) => None,
+        };
+        exit.map_or(0, |exit| exit.relay(&mut relay.ring))
+    }
+}
+
+impl Outbox for Shell {
+    fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]> {
+        let mut mbuf = self.pool.alloc()?;
+        mbuf.extend(u16::try_from(len).ok()?)?;
+        Places::default().mark(&mut mbuf);
+        let placed = match outlet {
+            Outlet::Wire(port) => self.ports.get_mut(usize::from(port.0))?.push_mut(mbuf).ok(),
+            Outlet::Tap(interface) => {
+                self.taps.get_mut(usize::from(interface.0))?.as_mut()?.push_mut(mbuf).ok()
+            }
+            Outlet::Hold(key) => self.keep(key, mbuf).then(|| self.hold.newest_mut(&key))?,
+        };
+        placed.map(Mbuf::data_mut)
+    }
+
+    fn resolve(&mut self, neighbour: NeighbourKey) {
+        self.notices.resolve(self.now.tick, neighbour);
+    }
+
+    fn log(&mut self, record: &LogRecord) {
+        self.notices.log(record);
+    }
+
+    fn punt(&mut self, interface: InterfaceId, frame: &[u8]) -> bool {
+        self.notices.punt(interface, frame)
+    }
+}
