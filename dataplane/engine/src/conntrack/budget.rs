@@ -1,0 +1,128 @@
+//! `conntrack.max` over all workers: leased in batches, one by one near the limit, so that the limit is exact.
+//!
+//! Every entry counts, also one not confirmed yet, as in the kernel (`nf_conntrack_alloc`). A batch that one worker
+//! holds unused must not keep another from the last places: within [`NEAR`] of the limit nothing is held, and what
+//! was held before is given back at the worker's next poll.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Flows leased at once.
+const BATCH: u64 = 32;
+
+/// Below so many free places they are leased one by one; more than all workers can hold unused.
+const NEAR: u64 = 127 * 2 * BATCH;
+
+/// `conntrack.max`, shared by all workers.
+#[derive(Debug, Default)]
+pub struct FlowBudget {
+    leased: AtomicU64,
+    max: AtomicU64,
+    buckets: AtomicU32,
+}
+
+impl FlowBudget {
+    /// A limit of `max` flows; 0: none, as in the kernel.
+    pub fn new(max: u32) -> FlowBudget {
+        let budget = FlowBudget::default();
+        budget.set_max(max);
+        budget
+    }
+
+    /// Changes the limit; flows in excess stay.
+    pub fn set_max(&self, max: u32) {
+        let max = if max == 0 { u64::MAX } else { u64::from(max) };
+        self.max.store(max, Ordering::Relaxed);
+    }
+
+    /// `conntrack.buckets`: how large the kernel's hash would be, which tells how far it would look for something
+    /// to evict. 0: as many as the limit.
+    pub fn set_buckets(&self, buckets: u32) {
+        self.buckets.store(buckets, Ordering::Relaxed);
+    }
+
+    /// The limit; `u64::MAX` for none.
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// How large the kernel's hash would be; at least 1.
+    pub fn buckets(&self) -> u64 {
+        match self.buckets.load(Ordering::Relaxed) {
+            0 => self.max().clamp(1, 1 << 32),
+            n => u64::from(n),
+        }
+    }
+
+    /// Flows in all shards, and what workers hold leased beyond; exact near the limit.
+    pub fn leased(&self) -> u64 {
+        self.leased.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) -> u64 {
+        let max = self.max();
+        let mut leased = self.leased();
+        loop {
+            let free = max.saturating_sub(leased);
+            let want = if free > NEAR { BATCH } else { free.min(1) };
+            if want == 0 {
+                return 0;
+            }
+            match self.leased.compare_exchange_weak(
+                leased,
+                leased + want,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return want,
+                Err(now) => leased = now,
+            }
+        }
+    }
+
+    fn give(&self, n: u64) {
+        self.leased.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    fn is_near(&self) -> bool {
+        self.max().saturating_sub(self.leased()) <= NEAR
+    }
+}
+
+/// One worker's part of the budget: what it may use without asking.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    unused: u64,
+}
+
+impl Lease {
+    /// A place for one flow; false where there is none.
+    #[inline]
+    pub(super) fn take(&mut self, budget: &FlowBudget) -> bool {
+        if self.unused == 0 {
+            self.unused = budget.take();
+        }
+        let granted = self.unused > 0;
+        self.unused -= u64::from(granted);
+        granted
+    }
+
+    /// A place for one flow beyond the limit's mercy: something else was evicted for it.
+    pub(super) fn give(&mut self, budget: &FlowBudget) {
+        self.unused += 1;
+        if self.unused >= 2 * BATCH {
+            self.unused -= BATCH;
+            budget.give(BATCH);
+        } else if budget.is_near() {
+            self.settle(budget);
+        }
+    }
+
+    /// Gives back what is held unused if places are scarce. Called once a poll: one load of a shared line.
+    #[inline]
+    pub(super) fn settle(&mut self, budget: &FlowBudget) {
+        if self.unused > 0 && budget.is_near() {
+            budget.give(self.unused);
+            self.unused = 0;
+        }
+    }
+}

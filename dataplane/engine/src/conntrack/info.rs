@@ -1,0 +1,189 @@
+//! What a packet is to the tracker, and what rules see of its flow (kernel: `ip_conntrack_info`, `ip_conntrack_status`).
+
+use std::net::IpAddr;
+
+use sluice_wire::Family;
+
+use super::Pending;
+use crate::ids::{Generation, InterfaceId};
+use crate::verdict::DropReason;
+
+/// How a packet relates to a flow: what `ct` matches in rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtState {
+    /// Begins a flow, or repeats its beginning before any answer.
+    New,
+    /// Belongs to a flow that was answered.
+    Established,
+    /// Begins a flow that another one announced, or is an ICMP error about a flow.
+    Related,
+    /// Belongs to no flow and can begin none.
+    Invalid,
+    /// Was told not to be tracked, or is neighbour discovery.
+    Untracked,
+}
+
+/// Which way a packet goes in its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// As the flow's first packet.
+    Original,
+    /// The other way.
+    Reply,
+}
+
+impl Direction {
+    /// The other way.
+    #[inline]
+    pub const fn opposite(self) -> Direction {
+        match self {
+            Direction::Original => Direction::Reply,
+            Direction::Reply => Direction::Original,
+        }
+    }
+
+    /// 0 for original, 1 for reply: the place in arrays by direction.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What became of a flow so far; bits, named as `conntrack -u` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Status(pub u16);
+
+impl Status {
+    /// Began because another flow announced it.
+    pub const EXPECTED: Status = Status(1 << 0);
+    /// Was answered.
+    pub const SEEN_REPLY: Status = Status(1 << 1);
+    /// Goes both ways for good: not evicted from a full table.
+    pub const ASSURED: Status = Status(1 << 2);
+    /// Is in the table.
+    pub const CONFIRMED: Status = Status(1 << 3);
+    /// Its source is translated.
+    pub const SNAT: Status = Status(1 << 4);
+    /// Its destination is translated.
+    pub const DNAT: Status = Status(1 << 5);
+    /// Is leaving the table.
+    pub const DYING: Status = Status(1 << 9);
+    /// Its timeout was set by hand, and packets leave it alone.
+    pub const FIXED_TIMEOUT: Status = Status(1 << 10);
+
+    /// Whether all bits of `other` are set.
+    #[inline]
+    pub const fn contains(self, other: Status) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These bits and those of `other`.
+    #[inline]
+    pub const fn with(self, other: Status) -> Status {
+        Status(self.0 | other.0)
+    }
+}
+
+/// A flow in this worker's table. Good until the next change of the table; every use of a stale one is safe, and
+/// answered as if the flow were gone or were the one that took its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowHandle {
+    pub(super) family: Family,
+    pub(super) index: u32,
+}
+
+/// What a look-up found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The flow.
+    pub flow: FlowHandle,
+    /// Which way the packet goes in it.
+    pub direction: Direction,
+}
+
+/// Where a packet meets the tracker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrackHook {
+    /// It came in: checksums are verified.
+    Prerouting,
+    /// The box or the router made it: they are not.
+    Output,
+}
+
+/// What the tracker says of a packet.
+#[derive(Debug)]
+#[must_use]
+pub enum Tracked {
+    /// Of a flow in the table.
+    Flow {
+        /// The flow.
+        flow: FlowHandle,
+        /// Which way the packet goes in it.
+        direction: Direction,
+        /// NEW while the flow is unanswered, else ESTABLISHED.
+        state: CtState,
+    },
+    /// Begins a flow, which enters the table at [`super::Conntrack::confirm`]. Must be given there or to
+    /// [`super::Conntrack::abandon`].
+    New(Pending),
+    /// An ICMP error about a packet of a flow.
+    Related {
+        /// The flow.
+        flow: FlowHandle,
+        /// Which way the *error* goes: reply for an error about a packet of the original direction, as the kernel
+        /// has it (`IP_CT_RELATED_REPLY`).
+        direction: Direction,
+    },
+    /// Never tracked: neighbour and multicast listener discovery.
+    Untracked,
+    /// Fits no flow and can begin none.
+    Invalid,
+    /// Dropped by the tracker itself, before any rule.
+    Drop(DropReason),
+}
+
+/// What rules look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CtInfo {
+    /// How the packet relates to the flow.
+    pub state: CtState,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What became of the flow so far; a first answer already counts.
+    pub status: Status,
+    /// The flow's mark.
+    pub mark: u32,
+    /// The flow's first packet.
+    pub original: OriginalTuple,
+}
+
+/// The tuple of a flow's first packet, before NAT. Ports are 0 for protocols without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginalTuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// A decision by its number in the pipeline's decision table; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct ActionId(pub u32);
+
+/// What the pipeline keeps in a flow for one direction: the compiled action, and what it holds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// What it was decided under. Both directions of a flow share one: storing under another forgets the
+    /// opposite direction's.
+    pub generation: Generation,
+    /// What it was decided for.
+    pub ingress: InterfaceId,
+    /// What it was decided for.
+    pub state: CtState,
+    /// The decision.
+    pub action: ActionId,
+}

@@ -1,0 +1,192 @@
+//! A flow as it is listed: everything that `conntrack -L -o extended,id,timestamp` prints, and its printing.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use sluice_wire::{Family, Protocol};
+
+use super::info::Status;
+use crate::ids::Millis;
+
+/// A flow's id, unique while the process runs: worker, place and how often the place was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(pub u64);
+
+impl FlowId {
+    /// The 32 bits that `-o id` prints; the kernel's id is as short, and as unlike a counter.
+    pub fn printed(self) -> u32 {
+        (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+}
+
+/// A flow, copied out of the table. Addresses and ports are as packets carry them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRecord {
+    /// Names it.
+    pub id: FlowId,
+    /// Address family.
+    pub family: Family,
+    /// Protocol number.
+    pub protocol: Protocol,
+    /// State by its name, of protocols that have states.
+    pub state: Option<&'static str>,
+    /// Until it runs out, if no packet comes.
+    pub timeout: Millis,
+    /// As the first packet had it.
+    pub original: TupleRecord,
+    /// As answers have it.
+    pub reply: TupleRecord,
+    /// What became of it so far.
+    pub status: Status,
+    /// Its mark.
+    pub mark: u32,
+    /// Packets and bytes, where accounting is on.
+    pub accounting: Option<Accounting>,
+    /// When it was confirmed, in nanoseconds of [`crate::ids::Now`], where timestamps are on.
+    pub start: Option<u64>,
+    /// Nanoseconds since then.
+    pub age: Option<u64>,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TupleRecord {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// What the protocol adds.
+    pub transport: TupleTransport,
+}
+
+/// What a protocol adds to the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TupleTransport {
+    /// TCP, UDP, UDP-Lite, SCTP.
+    Ports {
+        /// Source port.
+        sport: u16,
+        /// Destination port.
+        dport: u16,
+    },
+    /// ICMP and ICMPv6.
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+        /// Identifier.
+        id: u16,
+    },
+    /// GRE.
+    Gre {
+        /// Source key.
+        srckey: u16,
+        /// Destination key: the call id of PPTP.
+        dstkey: u16,
+    },
+    /// Protocols without.
+    None,
+}
+
+/// Packets and bytes of a flow, by direction (0 original, 1 reply). Bytes are those of IP datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Accounting {
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Bytes.
+    pub bytes: [u64; 2],
+}
+
+/// Which columns a line has: the values of `conntrack -o`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LineOptions {
+    /// The address family in front.
+    pub extended: bool,
+    /// The id behind.
+    pub id: bool,
+    /// Age in seconds behind, where timestamps are on.
+    pub timestamp: bool,
+}
+
+impl FlowRecord {
+    /// The flow as `conntrack -L` prints it, without a line end.
+    pub fn line(&self, options: LineOptions) -> impl fmt::Display + '_ {
+        Line { record: self, options }
+    }
+
+    /// The protocol's name in that line.
+    pub fn protocol_name(&self) -> &'static str {
+        match self.protocol {
+            Protocol::TCP => "tcp",
+            Protocol::UDP => "udp",
+            Protocol::UDPLITE => "udplite",
+            Protocol::ICMP => "icmp",
+            Protocol::ICMPV6 => "icmpv6",
+            Protocol::SCTP => "sctp",
+            Protocol::GRE => "gre",
+            _ => "unknown",
+        }
+    }
+}
+
+struct Line<'a> {
+    record: &'a FlowRecord,
+    options: LineOptions,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let r = self.record;
+        if self.options.extended {
+            match r.family {
+                Family::V4 => f.write_str("ipv4     2 ")?,
+                Family::V6 => f.write_str("ipv6     10 ")?,
+            }
+        }
+        write!(f, "{:<8} {} {} ", r.protocol_name(), r.protocol.0, r.timeout.0 / 1000)?;
+        if let Some(state) = r.state {
+            write!(f, "{state} ")?;
+        }
+        write!(f, "{} ", r.original)?;
+        self.accounting(f, 0)?;
+        if !r.status.contains(Status::SEEN_REPLY) {
+            f.write_str("[UNREPLIED] ")?;
+        }
+        write!(f, "{} ", r.reply)?;
+        self.accounting(f, 1)?;
+        if r.status.contains(Status::ASSURED) {
+            f.write_str("[ASSURED] ")?;
+        }
+        write!(f, "mark={} ", r.mark)?;
+        if let (true, Some(age)) = (self.options.timestamp, r.age) {
+            write!(f, "delta-time={} ", age / 1_000_000_000)?;
+        }
+        f.write_str("use=1")?;
+        if self.options.id {
+            write!(f, " id={}", r.id.printed())?;
+        }
+        Ok(())
+    }
+}
+
+impl Line<'_> {
+    fn accounting(&self, f: &mut fmt::Formatter<'_>, direction: usize) -> fmt::Result {
+        let Some(accounting) = &self.record.accounting else { return Ok(()) };
+        let packets = accounting.packets.get(direction).copied().unwrap_or_default();
+        let bytes = accounting.bytes.get(direction).copied().unwrap_or_default();
+        write!(f, "packets={packets} bytes={bytes} ")
+    }
+}
+
+impl fmt::Display for TupleRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "src={} dst={}", self.src, self.dst)?;
+        match self.transport {
+            TupleTransport::Ports { sport, dport } => write!(f, " sport={sport} dport={dport}"),
+            TupleTransport::Icmp { kind, code, id } => write!(f, " type={kind} code={code} id={id}"),
+            TupleTransport::Gre { srckey, dstkey } => write!(f, " srckey=0x{srckey:x} dstkey=0x{dstkey:x}"),
+            TupleTransport::None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the kernel's `nf_conntrack_*` sysctls set, with its defaults; can change while running.
+//!
+//! A flow keeps the deadline that it got under older settings until its next packet.
+//! Source: Linux Documentation/networking/nf_conntrack-sysctl.rst.
+
+use crate::ids::Millis;
+
+/// `conntrack:` of the system file, but for the table's size (see [`super::FlowBudget`]).
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A bad transport checksum in prerouting makes a packet INVALID.
+    pub checksum: bool,
+    /// Count packets and bytes of flows.
+    pub acct: bool,
+    /// Note when a flow began.
+    pub timestamp: bool,
+    /// TCP: flows are picked up in the middle.
+    pub tcp_loose: bool,
+    /// TCP: only resets are INVALID for being out of window.
+    pub tcp_be_liberal: bool,
+    /// TCP: a reset below the window is no reason to call it INVALID.
+    pub tcp_ignore_invalid_rst: bool,
+    /// TCP: so many retransmits without an answer shorten the timeout to [`TcpTimeouts::max_retrans`].
+    pub tcp_max_retrans: u8,
+    /// How long flows live without a packet.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            checksum: true,
+            acct: false,
+            timestamp: false,
+            tcp_loose: true,
+            tcp_be_liberal: false,
+            tcp_ignore_invalid_rst: false,
+            tcp_max_retrans: 3,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// How long a flow lives without a packet, by protocol and state.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// TCP, by state.
+    pub tcp: TcpTimeouts,
+    /// UDP and UDP-Lite, until the flow is a stream.
+    pub udp: Millis,
+    /// UDP and UDP-Lite that went both ways for two seconds.
+    pub udp_stream: Millis,
+    /// ICMP echo and its like.
+    pub icmp: Millis,
+    /// ICMPv6 echo and its like.
+    pub icmpv6: Millis,
+    /// Protocols without a tracker of their own.
+    pub generic: Millis,
+    /// GRE, until a reply is seen.
+    pub gre: Millis,
+    /// GRE in both directions.
+    pub gre_stream: Millis,
+    /// SCTP, by state.
+    pub sctp: SctpTimeouts,
+    /// Reassembly of IPv4 datagrams.
+    pub frag: Millis,
+    /// Reassembly of IPv6 datagrams.
+    pub frag6: Millis,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            tcp: TcpTimeouts::default(),
+            udp: Millis::from_secs(30),
+            udp_stream: Millis::from_secs(120),
+            icmp: Millis::from_secs(30),
+            icmpv6: Millis::from_secs(30),
+            generic: Millis::from_secs(600),
+            gre: Millis::from_secs(30),
+            gre_stream: Millis::from_secs(180),
+            sctp: SctpTimeouts::default(),
+            frag: Millis::from_secs(30),
+            frag6: Millis::from_secs(60),
+        }
+    }
+}
+
+/// TCP's timeouts (`nf_conntrack_tcp_timeout_*`).
+#[derive(Clone, Debug)]
+pub struct TcpTimeouts {
+    /// A SYN was seen.
+    pub syn_sent: Millis,
+    /// A SYN and a SYN-ACK were seen.
+    pub syn_recv: Millis,
+    /// Established.
+    pub established: Millis,
+    /// A FIN was seen.
+    pub fin_wait: Millis,
+    /// A FIN was acknowledged.
+    pub close_wait: Millis,
+    /// FINs of both sides were seen.
+    pub last_ack: Millis,
+    /// FINs of both sides were acknowledged.
+    pub time_wait: Millis,
+    /// A reset was seen.
+    pub close: Millis,
+    /// SYNs of both sides were seen.
+    pub syn_sent2: Millis,
+    /// At most this after [`Settings::tcp_max_retrans`] retransmits.
+    pub max_retrans: Millis,
+    /// At most this while data is not acknowledged.
+    pub unacknowledged: Millis,
+}
+
+impl Default for TcpTimeouts {
+    fn default() -> TcpTimeouts {
+        TcpTimeouts {
+            syn_sent: Millis::from_secs(120),
+            syn_recv: Millis::from_secs(60),
+            established: Millis::from_secs(432_000),
+            fin_wait: Millis::from_secs(120),
+            close_wait: Millis::from_secs(60),
+            last_ack: Millis::from_secs(30),
+            time_wait: Millis::from_secs(120),
+            close: Millis::from_secs(10),
+            syn_sent2: Millis::from_secs(120),
+            max_retrans: Millis::from_secs(300),
+            unacknowledged: Millis::from_secs(300),
+        }
+    }
+}
+
+/// SCTP's timeouts (`nf_conntrack_sctp_timeout_*`).
+#[derive(Clone, Debug)]
+pub struct SctpTimeouts {
+    /// No association, or an aborted one.
+    pub closed: Millis,
+    /// INIT-ACK seen.
+    pub cookie_wait: Millis,
+    /// COOKIE-ECHO seen.
+    pub cookie_echoed: Millis,
+    /// COOKIE-ACK seen.
+    pub established: Millis,
+    /// SHUTDOWN of the side that began the flow.
+    pub shutdown_sent: Millis,
+    /// SHUTDOWN of the other side.
+    pub shutdown_recd: Millis,
+    /// SHUTDOWN-ACK seen.
+    pub shutdown_ack_sent: Millis,
+    /// HEARTBEAT on a path that is not known.
+    pub heartbeat_sent: Millis,
+}
+
+impl Default for SctpTimeouts {
+    fn default() -> SctpTimeouts {
+        SctpTimeouts {
+            closed: Millis::from_secs(10),
+            cookie_wait: Millis::from_secs(3),
+            cookie_echoed: Millis::from_secs(3),
+            established: Millis::from_secs(210),
+            shutdown_sent: Millis::from_secs(3),
+            shutdown_recd: Millis::from_secs(3),
+            shutdown_ack_sent: Millis::from_secs(3),
+            heartbeat_sent: Millis::from_secs(30),
+        }
+    }
+}
