@@ -77,7 +77,7 @@ pub struct ApplyRequest {
     pub text: String,
     /// Text of each file that a set names, by the name that the set gives it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub set_files: BTreeMap<String, String>,
+    pub files: BTreeMap<String, String>,
     /// What becomes of live flows.
     #[serde(default)]
     pub flows: FlowHandling,
