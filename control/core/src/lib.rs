@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Control.
+
+pub mod kernel_interfaces;
