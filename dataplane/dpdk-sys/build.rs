@@ -73,8 +73,15 @@ const FUNCTIONS: &[&str] = &[
     "rte_log_set_global_level",
     "rte_vdev_init",
     "rte_vdev_uninit",
-    "rte_pktmbuf_pool_create",
+    "rte_pktmbuf_pool_init",
+    "rte_pktmbuf_init",
     "rte_pktmbuf_free_bulk",
+    "rte_mbuf_best_mempool_ops",
+    "rte_mempool_create_empty",
+    "rte_mempool_set_ops_byname",
+    "rte_mempool_populate_default",
+    "rte_mempool_obj_iter",
+    "rte_mempool_free",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
     "rte_ring_create",
@@ -108,6 +115,7 @@ const CONSTANTS: &[&str] = &[
     "RTE_ETH_RETA_GROUP_SIZE",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_MEMPOOL_CACHE_MAX_SIZE",
+    "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
     "RTE_LOG_.*",
     "RING_F_S[PC]_.*",
     "SOCKET_ID_ANY",
@@ -184,6 +192,7 @@ fn generate_bindings(cflags: &[String], to: &Path) {
         .prepend_enum_name(false)
         .merge_extern_blocks(true)
         .allowlist_type("sluice_mbuf_layout")
+        .allowlist_type("rte_pktmbuf_pool_private")
         .blocklist_type("rte_mbuf__bindgen_.*");
     for name in FUNCTIONS {
         builder = builder.allowlist_function(name);

@@ -2,9 +2,16 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "wrapper.h"
+
+/* Of libbpf and libxdp, which the AF_XDP driver links but whose headers need not be installed. The enums have the same
+ * values: 0 warnings, 1 information, 2 debugging. */
+typedef int (*bpf_print_fn)(int level, const char *format, va_list arguments);
+bpf_print_fn libbpf_set_print(bpf_print_fn print);
+bpf_print_fn libxdp_set_print(bpf_print_fn print);
 
 int sluice_rte_errno(void)
 {
@@ -25,12 +32,29 @@ static ssize_t log_write(void *cookie, const char *text, size_t length)
 	return (ssize_t)length;
 }
 
+/* libbpf and libxdp warn of every way that they try in vain, so that their warnings are notices here. */
+static int bpf_print(int level, const char *format, va_list arguments)
+{
+	char text[512];
+	uint32_t as = level <= 1 ? RTE_LOG_NOTICE + (uint32_t)level : RTE_LOG_DEBUG;
+	int length;
+
+	if (as > rte_log_get_global_level())
+		return 0;
+	length = vsnprintf(text, sizeof(text), format, arguments);
+	if (length > 0)
+		log_callback(as, text, (size_t)length < sizeof(text) ? (size_t)length : sizeof(text) - 1);
+	return length;
+}
+
 int sluice_log_to(sluice_log_callback callback)
 {
 	cookie_io_functions_t functions = { .write = log_write };
 	FILE *stream;
 
 	log_callback = callback;
+	libbpf_set_print(bpf_print);
+	libxdp_set_print(bpf_print);
 	stream = fopencookie(NULL, "w", functions);
 	if (stream == NULL)
 		return -1;

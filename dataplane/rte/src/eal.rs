@@ -82,7 +82,8 @@ impl SocketId {
 /// Shows that DPDK runs; there is one in a process.
 #[derive(Debug)]
 pub struct Eal {
-    _private: (),
+    /// There may be devices that read and write memory by themselves.
+    dma: bool,
 }
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -106,6 +107,7 @@ impl Eal {
         if STARTED.swap(true, Ordering::SeqCst) {
             return Err(Error::AlreadyInitialised);
         }
+        let dma = !config.pci.is_empty();
         let starter = thread::Builder::new().name("eal-init".to_owned()).spawn(move || {
             log::redirect(config.log_level);
             start(arguments)
@@ -118,7 +120,7 @@ impl Eal {
             detail: crate::error::Detail::default(),
         };
         match starter.map(thread::JoinHandle::join) {
-            Ok(Ok(result)) => result.map(|()| Self { _private: () }),
+            Ok(Ok(result)) => result.map(|()| Self { dma }),
             Ok(Err(_)) => Err(failed("its thread panicked".to_owned())),
             Err(error) => Err(failed(format!("no thread for it: {error}"))),
         }
@@ -144,7 +146,7 @@ impl Eal {
             Err(error) if error.is_unexplained() => {
                 Err(Error::not_probed(name, Some("dpdk as built in has no driver of that name")))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.or_not_permitted(name)),
         }
     }
 
@@ -172,6 +174,11 @@ impl Eal {
             || unsafe { sys::rte_thread_register() },
         )?;
         Ok(LcoreGuard { _of_this_thread: PhantomData })
+    }
+
+    /// Whether buffers must lie within pages, for devices that read and write them by themselves.
+    pub(crate) fn has_dma(&self) -> bool {
+        self.dma
     }
 
     /// Ticks of [`tsc`] in a second.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use sluice_dpdk_sys as sys;
 
-use crate::log;
+use crate::{log, privilege};
 
 /// What failed, with the value, the limit, and DPDK's reason.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +189,17 @@ impl Error {
     /// Whether DPDK gave neither number nor words.
     pub(crate) fn is_unexplained(&self) -> bool {
         matches!(self, Self::Failed { errno: 0, reason, .. } if reason == UNEXPLAINED)
+    }
+
+    /// The same, or what it comes from where the driver does not say: that this process lacks a capability.
+    pub(crate) fn or_not_permitted(self, device: &str) -> Self {
+        match (self, privilege::missing(device)) {
+            (Self::Failed { action, reason, .. }, Some(capability)) => {
+                let text = format!("needs {capability}; dpdk says: {reason}");
+                Self::NotPermitted { action, detail: Detail(Some(text)) }
+            }
+            (other, _) => other,
+        }
     }
 
     /// The port is not there, for a reason of our own finding.

@@ -24,6 +24,7 @@ mod log;
 mod mbuf;
 mod mempool;
 mod port;
+mod privilege;
 mod queue;
 mod ring;
 mod rss;

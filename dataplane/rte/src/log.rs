@@ -58,18 +58,29 @@ impl Lines {
 
     /// Hands the lines on to stderr: the call went well, so no error will quote them.
     pub(crate) fn forward(&self) {
-        for (_, line) in &self.0 {
+        let worth_saying = |line: &&str| !HARMLESS.iter().any(|words| line.contains(words));
+        for line in self.0.iter().map(|(_, line)| line.as_str()).filter(worth_saying) {
             write_stderr(line);
         }
     }
 }
+
+/// What drivers log as errors though all is well. All of it the tap driver's: it fails to set up flow rules in a kernel that
+/// has no multiq discipline, which we never use, and to reach secondary processes, which there are none of.
+const HARMLESS: &[&str] = &[
+    "Specified qdisc kind is unknown",
+    "multiq qdisc",
+    "Disabling rte flow support",
+    "req to secondary",
+    "Disabling remote netdev support",
+];
 
 /// Points DPDK's log here; called before the EAL starts, so that even its first words come this way.
 pub(crate) fn redirect(level: LogLevel) {
     // SAFETY: no preconditions; sets a number.
     unsafe { sys::rte_log_set_global_level(level.to_dpdk()) };
     // SAFETY: `on_log` stays valid for the life of the process and does not unwind. On failure, which means that a FILE
-    // could not be allocated, DPDK goes on logging to stderr by itself.
+    // could not be allocated, DPDK goes on logging to stderr by itself. libbpf's and libxdp's chatter comes along as notices.
     unsafe { sys::sluice_log_to(Some(on_log)) };
 }
 

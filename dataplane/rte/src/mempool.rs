@@ -12,7 +12,7 @@ use sluice_dpdk_sys as sys;
 
 use crate::burst::Burst;
 use crate::eal::{Eal, SocketId, c_string};
-use crate::error::{Error, check_pointer};
+use crate::error::{Error, check, check_pointer};
 use crate::mbuf::Mbuf;
 
 /// A pool of buffers; clones are the same pool.
@@ -42,7 +42,7 @@ impl Mempool {
     /// [`Error::NoMemory`] where the EAL's memory does not hold it (see [`memory_needed`]); [`Error::TooLarge`] for the cache;
     /// [`Error::Failed`] for a name taken or too long.
     pub fn new(
-        _eal: &Eal,
+        eal: &Eal,
         name: &str,
         count: u32,
         cache: u32,
@@ -55,11 +55,31 @@ impl Mempool {
             return Err(Error::TooLarge { what, value: u64::from(cache), limit: u64::from(limit) });
         }
         let c_name = c_string("pool name", name)?;
-        let raw = check_pointer(
-            || format!("pool {name} of {count} buffers of {data_room} bytes"),
-            // SAFETY: the EAL runs (`_eal`); the name is terminated, and copied.
-            || unsafe { sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, data_room, socket.0) },
-        )?;
+        let action = || format!("pool {name} of {count} buffers of {data_room} bytes");
+        // Objects that may lie across pages: else without huge pages each would take a whole one, and the AF_XDP driver, which
+        // takes the pool to be packed, would share only the first part of it with the kernel and stall in the rest.
+        let flags = if eal.has_dma() { 0 } else { sys::RTE_MEMPOOL_F_NO_IOVA_CONTIG };
+        let element = sys::SLUICE_MBUF_SIZE + u32::from(data_room);
+        let private = size_of::<sys::rte_pktmbuf_pool_private>() as u32;
+        let raw = check_pointer(action, || {
+            // SAFETY: the EAL runs (`eal`); the name is terminated, and copied.
+            unsafe {
+                sys::rte_mempool_create_empty(
+                    c_name.as_ptr(),
+                    count,
+                    element,
+                    cache,
+                    private,
+                    socket.0,
+                    flags,
+                )
+            }
+        })?;
+        if let Err(error) = fill(raw, data_room, action) {
+            // SAFETY: made above, and nothing was taken from it.
+            unsafe { sys::rte_mempool_free(raw.as_ptr()) };
+            return Err(error);
+        }
         Ok(Self { pool: Arc::new(Pool { raw, data_room }) })
     }
 
@@ -121,6 +141,29 @@ impl Mempool {
     pub(crate) fn raw(&self) -> *mut sys::rte_mempool {
         self.pool.raw.as_ptr()
     }
+}
+
+/// Makes an empty mempool one of packets, as `rte_pktmbuf_pool_create` does, which takes no flags.
+fn fill(
+    raw: NonNull<sys::rte_mempool>,
+    data_room: u16,
+    action: impl Fn() -> String + Copy,
+) -> Result<(), Error> {
+    let pool = raw.as_ptr();
+    // SAFETY: no preconditions; a terminated string in DPDK's memory.
+    let handler = unsafe { sys::rte_mbuf_best_mempool_ops() };
+    check(action, || {
+        // SAFETY: the pool has no objects yet; the handler's name is terminated.
+        unsafe { sys::rte_mempool_set_ops_byname(pool, handler, std::ptr::null_mut()) }
+    })?;
+    let mut private = sys::rte_pktmbuf_pool_private { mbuf_data_room_size: data_room, ..Default::default() };
+    // SAFETY: the pool was made with private data of that type, which is copied.
+    unsafe { sys::rte_pktmbuf_pool_init(pool, (&raw mut private).cast()) };
+    // SAFETY: the pool has its handler and no objects yet.
+    check(action, || unsafe { sys::rte_mempool_populate_default(pool) })?;
+    // SAFETY: each object has the size of an mbuf and its data room, as `rte_pktmbuf_init` wants it.
+    unsafe { sys::rte_mempool_obj_iter(pool, Some(sys::rte_pktmbuf_init), std::ptr::null_mut()) };
+    Ok(())
 }
 
 /// Bytes of memory that a pool takes, generously: for [`crate::EalConfig::memory_mb`].

@@ -4,21 +4,32 @@
 //!
 //! Source: DPDK `rte_ethdev.h`.
 
-use std::ffi::CStr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod device;
+mod started;
+
+use std::sync::Arc;
 
 use sluice_dpdk_sys as sys;
 
 use crate::eal::{Eal, PortIndex};
-use crate::error::{Error, check, is_unsupported};
+use crate::error::{Error, check};
 use crate::mbuf::HEADROOM;
 use crate::mempool::Mempool;
 use crate::queue::{RxQueue, TxQueue};
 use crate::rss::{RssRequest, RssState, program_reta};
 
+pub(crate) use device::Device;
+pub use device::PortInfo;
+use device::{device_info, mac_address, optional};
+use started::set_mtu;
+pub use started::{PortStats, StartedPort};
+
 /// Bytes of a frame beyond the MTU: Ethernet header and two VLAN tags. Devices leave the FCS out of the buffer.
 const FRAME_OVERHEAD: u16 = 14 + 4 + 4;
+
+/// Drivers whose MTU is that of a kernel interface that was there before. DPDK takes none above 1500 for these, though they
+/// receive whatever fits their buffers.
+const OF_KERNEL_INTERFACES: [&str; 2] = ["net_af_packet", "net_af_xdp"];
 
 /// How a port is set up.
 #[derive(Debug, Clone)]
@@ -31,10 +42,11 @@ pub struct PortConfig {
     pub rx_desc: u16,
     /// Descriptors of a transmit queue; the device adjusts them.
     pub tx_desc: u16,
-    /// Bytes of the largest IP packet; 0 leaves the device's own. On `kernel:`, `xdp:` and `tap:` devices this sets the kernel
-    /// interface's too.
+    /// Bytes of the largest IP packet; 0 leaves the device's own. The MTU of a kernel interface behind AF_PACKET or AF_XDP is
+    /// not touched: it is the caller's to set, and to put back.
     pub mtu: u16,
-    /// Takes in packets for any MAC address.
+    /// Takes in packets for any MAC address. Sets that on the kernel interface behind AF_PACKET, and does not take it back;
+    /// such a port receives them all anyway.
     pub promiscuous: bool,
     /// Takes in all multicast: needed for neighbour discovery on real NICs.
     pub all_multicast: bool,
@@ -55,64 +67,6 @@ impl Default for PortConfig {
             rss: true,
         }
     }
-}
-
-/// What a device is and can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortInfo {
-    /// DPDK's driver, such as `net_af_packet`.
-    pub driver: String,
-    /// Most receive queues.
-    pub max_rx_queues: u16,
-    /// Most transmit queues.
-    pub max_tx_queues: u16,
-    /// Entries of its table from hash to queue; 0 where it does no RSS.
-    pub reta_size: u16,
-    /// NUMA node that it is on, where known.
-    pub socket: Option<u16>,
-}
-
-impl PortInfo {
-    /// Asks the device.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] where it is gone.
-    pub fn query(_eal: &Eal, port: PortIndex) -> Result<Self, Error> {
-        Ok(Self::of(port, &device_info(port)?))
-    }
-
-    fn of(port: PortIndex, raw: &sys::rte_eth_dev_info) -> Self {
-        // SAFETY: the EAL runs, as a `PortIndex` shows; answers -1 for what is not known.
-        let socket = unsafe { sys::rte_eth_dev_socket_id(port.get()) };
-        Self {
-            driver: driver_name(raw),
-            max_rx_queues: raw.max_rx_queues,
-            max_tx_queues: raw.max_tx_queues,
-            reta_size: raw.reta_size,
-            socket: u16::try_from(socket).ok(),
-        }
-    }
-}
-
-/// Counters of a device since its start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PortStats {
-    /// Packets received.
-    pub ipackets: u64,
-    /// Packets sent.
-    pub opackets: u64,
-    /// Bytes received.
-    pub ibytes: u64,
-    /// Bytes sent.
-    pub obytes: u64,
-    /// Packets that came and found no room: the queue was not polled in time.
-    pub imissed: u64,
-    /// Packets received with errors.
-    pub ierrors: u64,
-    /// Packets that could not be sent.
-    pub oerrors: u64,
-    /// Packets received for which the pool had no buffer.
-    pub rx_nombuf: u64,
 }
 
 /// A port that is configured and does not run yet; dropped, it is closed.
@@ -154,8 +108,8 @@ impl Port {
                 sys::rte_eth_dev_configure(port.get(), config.rx_queues, config.tx_queues, &raw const wanted)
             },
         )?;
-        set_up_queues(port, &config, &info, pool)?;
-        if config.mtu != 0 {
+        set_up_queues(port, &config, &info, pool).map_err(|error| error.or_not_permitted(&info.driver))?;
+        if config.mtu != 0 && !OF_KERNEL_INTERFACES.contains(&info.driver.as_str()) {
             set_mtu(port, config.mtu)?;
         }
         let hashes_at_all = raw.flow_type_rss_offloads != 0;
@@ -167,7 +121,7 @@ impl Port {
     /// # Errors
     /// As the driver answers; the port is closed then.
     pub fn start(self) -> Result<(StartedPort, Vec<RxQueue>, Vec<TxQueue>), Error> {
-        let port = self.device.port;
+        let port = self.device.port();
         self.device.start(&self.info.driver)?;
         let rss = self.set_up_rss();
         if self.config.promiscuous {
@@ -190,7 +144,7 @@ impl Port {
             .map(|queue| RxQueue::new(Arc::clone(&device), queue, distrusted))
             .collect();
         let tx = (0..self.config.tx_queues).map(|queue| TxQueue::new(Arc::clone(&device), queue)).collect();
-        let started = StartedPort { device, info: self.info, mac, rss, control: Mutex::new(()) };
+        let started = StartedPort::new(device, self.info, mac, rss);
         Ok((started, rx, tx))
     }
 
@@ -202,194 +156,11 @@ impl Port {
 
     fn set_up_rss(&self) -> RssState {
         let Some(request) = &self.rss else { return RssState::default() };
-        let port = self.device.port;
+        let port = self.device.port();
         let hash = request.verify_hash(port) && self.delivers_hash;
         let steering = program_reta(port, self.info.reta_size, self.config.rx_queues);
         RssState { hash, steering }
     }
-}
-
-/// A port that runs. Stopped and closed when this and all its queues are dropped.
-///
-/// Its functions are for control, not for the packet path; threads may share it.
-#[derive(Debug)]
-pub struct StartedPort {
-    device: Arc<Device>,
-    info: PortInfo,
-    mac: [u8; 6],
-    rss: RssState,
-    /// DPDK wants control functions of one port called one at a time.
-    control: Mutex<()>,
-}
-
-impl StartedPort {
-    /// The port's number, as its packets carry it.
-    #[must_use]
-    pub fn index(&self) -> PortIndex {
-        self.device.port
-    }
-
-    /// MAC address that it had when it started, in the order of the wire.
-    #[must_use]
-    pub fn mac(&self) -> [u8; 6] {
-        self.mac
-    }
-
-    /// What the device is and can do.
-    #[must_use]
-    pub fn info(&self) -> &PortInfo {
-        &self.info
-    }
-
-    /// DPDK's driver, such as `net_af_packet`.
-    #[must_use]
-    pub fn driver_name(&self) -> &str {
-        &self.info.driver
-    }
-
-    /// Whether the device does our part: packets arrive at the queue of their flow's owner and carry its hash. Where not,
-    /// each packet is hashed in software and handed over where it must be.
-    #[must_use]
-    pub fn rss_active(&self) -> bool {
-        self.rss.hash && self.rss.steering
-    }
-
-    /// Whether [`crate::Mbuf::rss_hash`] gives hashes for this port's packets, wherever they arrive.
-    #[must_use]
-    pub fn rss_hash_valid(&self) -> bool {
-        self.rss.hash
-    }
-
-    /// Counters since the start.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] where the driver keeps none.
-    pub fn stats(&self) -> Result<PortStats, Error> {
-        let _one_at_a_time = self.lock();
-        let port = self.device.port;
-        let mut raw = sys::rte_eth_stats::default();
-        check(
-            || format!("port {port}: counters"),
-            // SAFETY: the port exists, see `Device`; `raw` is written to during the call only.
-            || unsafe { sys::rte_eth_stats_get(port.get(), &raw mut raw) },
-        )?;
-        Ok(PortStats {
-            ipackets: raw.ipackets,
-            opackets: raw.opackets,
-            ibytes: raw.ibytes,
-            obytes: raw.obytes,
-            imissed: raw.imissed,
-            ierrors: raw.ierrors,
-            oerrors: raw.oerrors,
-            rx_nombuf: raw.rx_nombuf,
-        })
-    }
-
-    /// Whether the link is up, as the driver says without waiting.
-    #[must_use]
-    pub fn link_up(&self) -> bool {
-        self.link().is_some_and(|link| link.up != 0)
-    }
-
-    /// Speed of the link in Mbit/s, where it is up and the driver knows it.
-    #[must_use]
-    pub fn link_speed(&self) -> Option<u32> {
-        self.link()
-            .filter(|link| link.up != 0 && link.speed_mbps != 0 && link.speed_mbps != u32::MAX)
-            .map(|link| link.speed_mbps)
-    }
-
-    /// Sets the largest IP packet, in bytes.
-    ///
-    /// # Errors
-    /// [`Error::Failed`] where the device refuses: some do while they run.
-    pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
-        let _one_at_a_time = self.lock();
-        set_mtu(self.device.port, mtu)
-    }
-
-    fn link(&self) -> Option<sys::sluice_link> {
-        let _one_at_a_time = self.lock();
-        let mut link = sys::sluice_link::default();
-        // SAFETY: the port exists, see `Device`; `link` is written to during the call only.
-        let answer = unsafe { sys::sluice_eth_link_get(self.device.port.get(), &raw mut link) };
-        (answer == 0).then_some(link)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A claim on one of DPDK's ports: while it lives nobody else configures, stops or closes that port.
-#[derive(Debug)]
-pub(crate) struct Device {
-    port: PortIndex,
-    started: AtomicBool,
-}
-
-static CLAIMED: [AtomicBool; sys::RTE_MAX_ETHPORTS as usize] =
-    [const { AtomicBool::new(false) }; sys::RTE_MAX_ETHPORTS as usize];
-
-impl Device {
-    fn claim(port: PortIndex) -> Result<Self, Error> {
-        let free =
-            CLAIMED.get(usize::from(port.get())).is_some_and(|claimed| !claimed.swap(true, Ordering::AcqRel));
-        if free {
-            Ok(Self { port, started: AtomicBool::new(false) })
-        } else {
-            Err(Error::PortBusy { port: port.get() })
-        }
-    }
-
-    pub(crate) fn port(&self) -> PortIndex {
-        self.port
-    }
-
-    fn start(&self, driver: &str) -> Result<(), Error> {
-        let port = self.port;
-        check(
-            || format!("port {port} ({driver}): start"),
-            // SAFETY: the port is configured with all its queues (`Port`), and claimed.
-            || unsafe { sys::rte_eth_dev_start(port.get()) },
-        )?;
-        self.started.store(true, Ordering::Release);
-        Ok(())
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        let port = self.port.get();
-        if self.started.load(Ordering::Acquire) {
-            // SAFETY: no queue and no `StartedPort` is left, or there never was one, so nobody polls it.
-            unsafe { sys::rte_eth_dev_stop(port) };
-        }
-        // SAFETY: stopped, or never started. Its rings give their buffers back.
-        unsafe { sys::rte_eth_dev_close(port) };
-        if let Some(claimed) = CLAIMED.get(usize::from(port)) {
-            claimed.store(false, Ordering::Release);
-        }
-    }
-}
-
-fn device_info(port: PortIndex) -> Result<sys::rte_eth_dev_info, Error> {
-    let mut raw = sys::rte_eth_dev_info::default();
-    check(
-        || format!("port {port}: device information"),
-        // SAFETY: the EAL runs, as a `PortIndex` shows; `raw` is written to during the call only.
-        || unsafe { sys::rte_eth_dev_info_get(port.get(), &raw mut raw) },
-    )?;
-    Ok(raw)
-}
-
-fn driver_name(raw: &sys::rte_eth_dev_info) -> String {
-    if raw.driver_name.is_null() {
-        return String::new();
-    }
-    // SAFETY: a terminated string in the driver's static memory.
-    let name = unsafe { CStr::from_ptr(raw.driver_name) };
-    name.to_string_lossy().into_owned()
 }
 
 fn check_limits(port: PortIndex, config: &PortConfig, info: &PortInfo, pool: &Mempool) -> Result<(), Error> {
@@ -451,34 +222,4 @@ fn set_up_queues(port: PortIndex, config: &PortConfig, info: &PortInfo, pool: &M
         )?;
     }
     Ok(())
-}
-
-fn set_mtu(port: PortIndex, mtu: u16) -> Result<(), Error> {
-    let mut now = 0;
-    // SAFETY: the EAL runs, as a `PortIndex` shows; `now` is written to during the call only.
-    let answer = unsafe { sys::rte_eth_dev_get_mtu(port.get(), &raw mut now) };
-    // Asked anyway where it is the same: for kernel interfaces `now` is DPDK's guess, not the interface's.
-    let set = optional(port, &format!("mtu {mtu}"), || {
-        // SAFETY: as above.
-        unsafe { sys::rte_eth_dev_set_mtu(port.get(), mtu) }
-    });
-    if answer == 0 && now == mtu && set.is_err() { Ok(()) } else { set }
-}
-
-/// Does what some drivers have no function for, which is no error.
-fn optional(port: PortIndex, what: &str, call: impl FnOnce() -> i32) -> Result<(), Error> {
-    match check(|| format!("port {port}: {what}"), call) {
-        Err(error) if !is_unsupported(&error) => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn mac_address(port: PortIndex) -> Result<[u8; 6], Error> {
-    let mut address = sys::rte_ether_addr::default();
-    check(
-        || format!("port {port}: mac address"),
-        // SAFETY: the EAL runs, as a `PortIndex` shows; `address` is written to during the call only.
-        || unsafe { sys::rte_eth_macaddr_get(port.get(), &raw mut address) },
-    )?;
-    Ok(address.addr_bytes)
 }

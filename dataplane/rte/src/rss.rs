@@ -112,6 +112,17 @@ pub(crate) fn program_reta(port: PortIndex, size: u16, queues: u16) -> bool {
     answer == 0 && reta_agrees(size, queues)
 }
 
+/// Whether the port's table is as [`program_reta`] writes it.
+#[cfg(test)]
+pub(crate) fn reta_is_programmed(port: PortIndex, size: u16, queues: u16) -> bool {
+    let groups = usize::from(size).div_ceil(sys::RTE_ETH_RETA_GROUP_SIZE as usize);
+    let mut now = vec![sys::rte_eth_rss_reta_entry64 { mask: u64::MAX, ..Default::default() }; groups];
+    // SAFETY: the EAL runs, as a `PortIndex` shows; `now` covers `size` entries.
+    let answer = unsafe { sys::rte_eth_dev_rss_reta_query(port.get(), now.as_mut_ptr(), size) };
+    let entries: Vec<u16> = now.iter().flat_map(|group| group.reta).take(usize::from(size)).collect();
+    answer == 0 && entries == reta(size, queues)
+}
+
 /// Entry i leads to queue (i mod 128) mod `queues`.
 fn reta(size: u16, queues: u16) -> Vec<u16> {
     (0..size).map(|entry| (entry % RETA_PERIOD) % queues).collect()

@@ -284,3 +284,58 @@ fn a_missing_capture_is_named() {
     let error = eal().create_vdev(&file.name, &file.args).unwrap_err().to_string();
     assert!(error.ends_with("/nosuch.pcap: No such file or directory"), "{error}");
 }
+
+#[test]
+fn a_device_that_spreads_but_does_not_tell_the_hash_is_not_trusted_with_it() {
+    // The null driver keeps key and table as it is told to, and delivers no hash.
+    let pool = pool("t_rss");
+    let device = Vdev::parse("net_null_rss").unwrap();
+    let index = eal().create_vdev(&device.name, &device.args).unwrap();
+    let config = PortConfig { rx_queues: 3, rx_desc: 256, tx_desc: 256, ..PortConfig::default() };
+    let (port, rx, _tx) = Port::configure(eal(), index, config, &pool).unwrap().start().unwrap();
+    assert_eq!((port.info().reta_size, rx.len()), (128, 3));
+    assert!(crate::rss::reta_is_programmed(index, 128, 3));
+    assert!(!port.rss_active() && !port.rss_hash_valid());
+    assert!(matches!(
+        Port::configure(eal(), index, PortConfig::default(), &pool),
+        Err(Error::PortBusy { .. })
+    ));
+}
+
+/// pcap file format: header of 24 bytes, then 16 bytes before each packet; little endian.
+#[cfg(feature = "pcap")]
+#[test]
+fn packets_go_from_one_capture_to_another() {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut capture = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1]);
+    for number in 0..100_u32 {
+        capture.extend(words(&[0, 0, 60, 60]));
+        capture.extend(number.to_be_bytes());
+        capture.extend([0; 56]);
+    }
+    let directory = std::env::temp_dir().join(format!("sluice-rte-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (input, output) = (directory.join("in.pcap"), directory.join("out.pcap"));
+    std::fs::write(&input, &capture).unwrap();
+
+    let pool = pool("t_pcap");
+    let files = vdev::Pcap {
+        input: &[input.to_str().unwrap()],
+        output: Some(output.to_str().unwrap()),
+        infinite: false,
+    };
+    let (port, mut rx, mut tx) = started(&vdev::pcap("copy", &files).unwrap(), &pool);
+    let mut burst = Burst::new();
+    let mut count = 0;
+    while rx.receive(&mut burst) > 0 {
+        count += tx.transmit(&mut burst);
+        assert!(burst.is_empty());
+    }
+    assert_eq!(count, 100);
+    drop((port, rx, tx));
+    assert_eq!(pool.in_use(), 0);
+    let copied = std::fs::read(&output).unwrap();
+    let last = copied.len() - 60;
+    assert_eq!((copied.len(), &copied[last..last + 4]), (capture.len(), &99_u32.to_be_bytes()[..]));
+    std::fs::remove_dir_all(&directory).unwrap();
+}

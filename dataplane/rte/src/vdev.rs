@@ -17,6 +17,7 @@
 use std::fmt::Write;
 
 use crate::error::Error;
+use crate::mbuf::HEADROOM;
 
 /// A virtual device for [`crate::Eal::create_vdev`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,23 +59,36 @@ impl Vdev {
 pub fn kernel(port: &str, interface: &str, queues: u16, mtu: u16) -> Result<Vdev, Error> {
     let interface = checked("interface", interface)?;
     let frame = frame_size(mtu);
-    // A block holds whole frames and whole pages. 8 MiB a ring whatever the frame, and 256 frames at the least.
-    let block = frame.max(16384);
-    let count = ((8 << 20) / frame).max(256);
+    // The driver takes frames to lie back to back, so blocks must be whole frames as well as whole pages. 8 MiB a ring
+    // whatever the frame; the number is of whole blocks.
+    let block = if frame <= 4096 { 16384 } else { frame };
+    let count = RING_BYTES / block * (block / frame);
     let args = format!(
         "iface={interface},qpairs={queues},framesz={frame},blocksz={block},framecnt={count},qdisc_bypass=1"
     );
     Vdev::new("net_af_packet", port, args)
 }
 
-/// Bytes of an AF_PACKET ring's slot that holds frames of that MTU with two VLAN tags: 2048 at MTU 1500.
+/// Memory of each of a queue's two AF_PACKET rings.
+const RING_BYTES: u32 = 8 << 20;
+
+/// Bytes of an AF_PACKET ring's slot that holds frames of that MTU (in bytes) with two VLAN tags: 2048 at MTU 1500, pages where
+/// that is not enough.
 #[must_use]
 pub const fn frame_size(mtu: u16) -> u32 {
-    // Slot header, socket address and alignment in front of the frame (66 bytes by packet(7)'s arithmetic, 80 with a reserve).
+    // Slot header, socket address and alignment in front of the frame (packet(7)), as far as they can grow.
     const HEADER: u32 = 80;
     const ETHERNET: u32 = 14 + 4 + 4;
-    let slot = (mtu as u32 + ETHERNET + HEADER).next_power_of_two();
-    if slot < 2048 { 2048 } else { slot }
+    let slot = mtu as u32 + ETHERNET + HEADER;
+    if slot <= 2048 { 2048 } else { slot.next_multiple_of(4096) }
+}
+
+/// Bytes of a pool's buffers ([`crate::Mempool::new`]) with which every device here can receive frames of that MTU: AF_PACKET
+/// asks for room for a whole slot. 2176 at MTU 1500; the limit of 65,535 where more would be needed.
+#[must_use]
+pub const fn data_room(mtu: u16) -> u16 {
+    let bytes = frame_size(mtu) + HEADROOM as u32;
+    if bytes > u16::MAX as u32 { u16::MAX } else { bytes as u16 }
 }
 
 /// `xdp:`: the existing interface `interface`, through AF_XDP, from its queue 0 on.
@@ -220,8 +234,9 @@ mod tests {
 
     #[test]
     fn a_slot_holds_the_largest_frame() {
-        for (mtu, expected) in [(68, 2048), (1500, 2048), (1946, 2048), (1947, 4096), (9000, 16384)] {
+        for (mtu, expected) in [(68, 2048), (1500, 2048), (1946, 2048), (1947, 4096), (9000, 12288)] {
             assert_eq!(frame_size(mtu), expected, "mtu {mtu}");
+            assert_eq!(u32::from(data_room(mtu)), expected + u32::from(HEADROOM));
         }
     }
 
