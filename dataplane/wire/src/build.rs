@@ -18,6 +18,9 @@ pub use datagram::{Datagram, Tcp, icmp_echo, other, tcp, udp};
 pub use error::{IcmpError, icmp_error, may_answer};
 pub use reset::tcp_reset;
 
+#[cfg(test)]
+mod tests;
+
 /// What a router gives packets of its own. Source: RFC 1700, and the kernel's default.
 pub(crate) const DEFAULT_TTL: u8 = 64;
 

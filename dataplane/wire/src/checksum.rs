@@ -237,3 +237,127 @@ const CRC32C: [u32; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::samples::{between, built, frame, packet, v4, v6};
+    use crate::{Family, build};
+
+    #[test]
+    fn verified() {
+        use Checksum::{Absent, Bad, Good};
+        // Recorded from the kernel: `malformed/`, `other-protocols/sctp-association`.
+        let short = "45000030000100003f1167b60a0100020a020002138a00350014dcb7\
+                     0d141b222930373e454c535a61686f767d848b92";
+        for (name, bytes, expected) in [
+            ("udp", frame("4500001d000100003f1167c90a0100020a020002 1388003500096718 71"), Good),
+            ("udp, wrong", frame("4500001d000100003f1167c90a0100020a020002 1388003500096719 71"), Bad),
+            (
+                "tcp, wrong",
+                frame("45000028000100003f0667c90a0100020a020002 13880035000003e8000000005002ffff96030000"),
+                Bad,
+            ),
+            ("udp shorter than ip", frame(short), Good),
+            ("udp without, over ipv4", v4(17, "138800350009000071"), Absent),
+            ("udp without, over ipv6", v6(17, "138800350009000071"), Absent),
+            ("icmp", v4(1, "0800f7fe00010000"), Good),
+            ("icmp, wrong", v4(1, "0800f7fd00010000"), Bad),
+            ("sctp, wrong", v4(132, "1388003500000000 00000000"), Bad),
+            ("udp with a length that lies", v4(17, "13880035000a123471"), Absent),
+            ("esp", v4(50, "0000000100000001"), Absent),
+        ] {
+            assert_eq!(verify(&packet(&bytes), &bytes), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn udp_lite_covers_what_it_says() {
+        let datagram = between("10.1.0.2", "10.2.0.2");
+        let mut bytes = v4(136, "1388003500080000 112233445566");
+        let covered = [&bytes[34..42]].concat();
+        let sum = finish(pseudo_header(&datagram.addrs, Protocol::UDPLITE, 14) + sum(&covered));
+        bytes[40..42].copy_from_slice(&sum);
+        assert_eq!(verify(&packet(&bytes), &bytes), Checksum::Good);
+        bytes[45] ^= 1;
+        assert_eq!(verify(&packet(&bytes), &bytes), Checksum::Good, "beyond the coverage");
+        bytes[35] ^= 1;
+        assert_eq!(verify(&packet(&bytes), &bytes), Checksum::Bad, "within the coverage");
+    }
+
+    #[test]
+    fn crc32c_vectors() {
+        // RFC 3720 appendix B.4.
+        let ascending: Vec<u8> = (0..32).collect();
+        for (bytes, expected) in [
+            (vec![0u8; 32], [0xaa, 0x36, 0x91, 0x8a]),
+            (vec![0xff; 32], [0x43, 0xab, 0xa8, 0x62]),
+            (ascending, [0x4e, 0x79, 0xdd, 0x46]),
+        ] {
+            assert_eq!((!crc32c(!0, &bytes)).to_le_bytes(), expected);
+        }
+    }
+
+    #[test]
+    fn zero_in_udp_means_none() {
+        assert_eq!(never_zero([0, 0]), [0xff, 0xff]);
+        let delta = Delta::NONE.word(1, 2);
+        assert_eq!(delta.apply_udp(0), 0);
+        // 0001 becomes 0000, which is said as ffff.
+        assert_eq!((delta.apply(1), delta.apply_udp(1)), (0, 0xffff));
+    }
+
+    /// The sum as RFC 1071 writes it down: 16 bits at a time, big-endian.
+    fn slow(bytes: &[u8]) -> u16 {
+        let words =
+            bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
+        let sum = words.fold(0, |sum, word| {
+            let sum = sum + word;
+            (sum >> 16) + (sum & 0xffff)
+        });
+        !(sum as u16)
+    }
+
+    proptest! {
+        #[test]
+        fn equals_the_rfc(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(u16::from_be_bytes(plain(&bytes)), slow(&bytes));
+        }
+
+        #[test]
+        fn incremental_equals_full(
+            mut bytes in proptest::collection::vec(any::<u8>(), 16..64),
+            changes in proptest::collection::vec((0..8usize, any::<u16>()), 1..8),
+        ) {
+            bytes[0] = 0x45; // never all zeros, where the two zeros of one's complement differ
+            let before = u16::from_be_bytes(plain(&bytes));
+            let mut delta = Delta::NONE;
+            for (word, new) in changes {
+                let at = 2 + word / 2 * 2;
+                let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+                bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
+                delta = delta.word(old, new);
+            }
+            prop_assert_eq!(delta.apply(before), u16::from_be_bytes(plain(&bytes)));
+        }
+
+        #[test]
+        fn built_checksums_are_good_and_any_other_bit_is_not(
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+            bit in any::<prop::sample::Index>(),
+            v6 in any::<bool>(),
+        ) {
+            let datagram = if v6 { between("fd00:1::2", "fd00:2::2") } else { between("10.1.0.2", "10.2.0.2") };
+            let mut bytes = built(|out| build::tcp(out, &datagram, (1, 2), build::Tcp::default(), &payload));
+            let good = packet(&bytes);
+            prop_assert_eq!(verify(&good, &bytes), Checksum::Good);
+            prop_assert_eq!(good.family() == Family::V6, v6);
+            let l4 = usize::from(good.l4);
+            let at = l4 * 8 + bit.index((bytes.len() - l4) * 8);
+            bytes[at / 8] ^= 1 << (at % 8);
+            prop_assert_eq!(verify(&good, &bytes), Checksum::Bad);
+        }
+    }
+}

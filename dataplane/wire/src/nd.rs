@@ -219,3 +219,98 @@ fn emit(
     }
     Ok(length)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{built, hex, packet};
+
+    const ROUTER: MacAddr = MacAddr([2, 0, 0, 0, 1, 1]);
+    const HOST: MacAddr = MacAddr([2, 0, 0, 0, 1, 2]);
+
+    fn ip(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    fn solicited(frame: &[u8]) -> Solicitation {
+        match parse(&packet(frame), frame) {
+            Some(Message::Solicitation(asked)) => asked,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn asked_through_the_group_and_answered() {
+        let frame = built(|out| solicitation(out, (HOST, Some(9)), ip("fd00:1::2"), ip("fd00:1::1"), None));
+        let asked = solicited(&frame);
+        assert_eq!((asked.source, asked.destination), (ip("fd00:1::2"), ip("ff02::1:ff00:1")));
+        assert_eq!((asked.target, asked.mac), (ip("fd00:1::1"), Some(HOST)));
+        assert_eq!(crate::destination(&frame), MacAddr::multicast_v6(asked.destination));
+
+        let link = Link::answering(&packet(&frame), &frame);
+        let reply = built(|out| answer(out, link, ROUTER, &asked));
+        let said = Advertisement {
+            target: ip("fd00:1::1"),
+            mac: Some(ROUTER),
+            router: true,
+            solicited: true,
+            overrides: true,
+        };
+        assert_eq!(parse(&packet(&reply), &reply), Some(Message::Advertisement(said)));
+        assert_eq!((crate::destination(&reply), crate::source(&reply)), (HOST, ROUTER));
+        assert_eq!(packet(&reply).vlan, Some(9));
+    }
+
+    /// Recorded: `icmpv6/nd-to-router-untracked`.
+    #[test]
+    fn asked_alone() {
+        let frame =
+            built(|out| solicitation(out, (HOST, None), ip("fd00:1::2"), ip("fd00:1::1"), Some(ROUTER)));
+        let reply =
+            built(|out| answer(out, Link::answering(&packet(&frame), &frame), ROUTER, &solicited(&frame)));
+        let expected = "6000000000183afffd000001000000000000000000000001fd000001000000000000000000000002\
+                        8800c0a2c0000000fd000001000000000000000000000001";
+        assert_eq!(packet(&reply).datagram(&reply), hex(expected));
+    }
+
+    #[test]
+    fn looking_for_a_duplicate() {
+        let frame =
+            built(|out| solicitation(out, (HOST, None), Ipv6Addr::UNSPECIFIED, ip("fd00:1::1"), None));
+        let asked = solicited(&frame);
+        assert_eq!((asked.source, asked.mac), (Ipv6Addr::UNSPECIFIED, None));
+        let reply = built(|out| answer(out, Link::answering(&packet(&frame), &frame), ROUTER, &asked));
+        let Some(Message::Advertisement(said)) = parse(&packet(&reply), &reply) else { panic!("no answer") };
+        assert_eq!((said.solicited, said.overrides, said.mac), (false, true, Some(ROUTER)));
+        assert_eq!(packet(&reply).addrs.dst(), ip("ff02::1"));
+        assert_eq!(crate::destination(&reply).to_string(), "33:33:00:00:00:01");
+        assert_eq!(reply, built(|out| announcement(out, (ROUTER, None), ip("fd00:1::1"))));
+    }
+
+    #[test]
+    fn not_believed() {
+        let good = built(|out| solicitation(out, (HOST, None), ip("fd00:1::2"), ip("fd00:1::1"), None));
+        let l4 = 54;
+        let changed = |at: usize, value: u8| {
+            let mut frame = good.clone();
+            frame[at] = value;
+            let sealed = packet(&frame);
+            crate::rewrite::seal_icmp(&mut frame, &sealed);
+            frame
+        };
+        assert!(parse(&packet(&changed(20, 58)), &changed(20, 58)).is_some(), "nothing changed");
+        for (name, frame) in [
+            ("forwarded by someone", changed(21, 254)),
+            ("code 1", changed(l4 + 1, 1)),
+            ("for a group", changed(l4 + 8, 0xff)),
+            ("an option of length zero", changed(l4 + 25, 0)),
+            ("an option beyond the packet", changed(l4 + 25, 2)),
+            ("an echo", changed(l4, 128)),
+        ] {
+            assert_eq!(parse(&packet(&frame), &frame), None, "{name}");
+        }
+        let mut bad = good.clone();
+        bad[l4 + 2] ^= 1;
+        assert_eq!(parse(&packet(&bad), &bad), None, "checksum");
+    }
+}

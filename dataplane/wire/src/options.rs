@@ -301,3 +301,116 @@ impl V4Option<'_> {
         !self.is_full() && last > self.bytes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{hex, packet, v4, v6};
+
+    /// A frame with these IPv4 options, filled up with end-of-options.
+    fn with_options(options: &str) -> Vec<u8> {
+        let mut options = hex(options);
+        options.resize(options.len().next_multiple_of(4), 0);
+        let udp = hex("1388003500090000 71");
+        let payload: String = options.iter().chain(&udp).map(|byte| format!("{byte:02x}")).collect();
+        let mut frame = v4(17, &payload);
+        frame[14] = 0x45 + (options.len() / 4) as u8;
+        seal(&mut frame[14..34 + options.len()]);
+        frame
+    }
+
+    /// Recorded from the kernel, pointers included.
+    #[test]
+    fn ipv4_options() {
+        let fill = Ipv4Options { to_fill: true, ..Default::default() };
+        let bad = |pointer| Err(BadOption { pointer });
+        for (options, expected) in [
+            ("01010101", Ok(Ipv4Options::default())),
+            ("0707040000000000", Ok(fill)),
+            ("07030400", Ok(fill)),
+            ("0707080000000000", Ok(fill)),
+            ("0707010000000000", bad(22)),
+            ("0707050000000000", bad(22)),
+            ("0703040703040000", bad(23)),
+            ("4408050000000000", Ok(fill)),
+            ("4408050200000000", Ok(fill)),
+            ("440c05010000000000000000", Ok(fill)),
+            ("4408090000000000", Ok(fill)),
+            ("440809f000000000", bad(23)),
+            ("4408050100000000", bad(22)),
+            ("8307040a02000200", Ok(Ipv4Options { source_route: true, ..Default::default() })),
+            ("8902", bad(21)),
+            ("94040000", Ok(Ipv4Options { router_alert: true, ..Default::default() })),
+            ("0101940400000000", Ok(Ipv4Options { router_alert: true, ..Default::default() })),
+            ("94030000", bad(21)),
+            ("820b0000000000000000000000", Ok(Ipv4Options::default())),
+            ("00940300", Ok(Ipv4Options::default())),
+            ("07", bad(20)),
+            ("0700", bad(20)),
+            ("4500", bad(20)),
+            ("020b00", bad(20)),
+        ] {
+            let frame = with_options(options);
+            assert_eq!(check_ipv4(&packet(&frame), &frame), expected, "{options}");
+        }
+    }
+
+    /// Recorded: `malformed/ip-options`.
+    #[test]
+    fn records() {
+        let ours = Record {
+            outgoing: [10, 2, 0, 1].into(),
+            incoming: [10, 1, 0, 1].into(),
+            milliseconds: 0x04cb_9c0c,
+        };
+        for (before, after) in [
+            ("0707040000000000", "0707080a02000100"),
+            ("0707080000000000", "0707080000000000"),
+            ("4408050000000000", "4408090004cb9c0c"),
+            ("440c05010000000000000000", "440c0d010a01000104cb9c0c"),
+            ("4408090000000000", "4408091000000000"),
+            ("4408050200000000", "4408050200000000"),
+            ("4408050300000000", "4408050300000000"),
+            ("01010707040000000000", "01010707080a02000100"),
+        ] {
+            let mut frame = with_options(before);
+            let parsed = packet(&frame);
+            fill_ipv4(&parsed, &mut frame, &ours);
+            let expected = hex(after);
+            assert_eq!(&frame[34..34 + expected.len()], expected, "{before}");
+            assert_eq!(packet(&frame), parsed, "{before}: the header is good");
+        }
+    }
+
+    /// Recorded from the kernel: `ipv6-ext/hbh-unknown-option`, and more of its kind.
+    #[test]
+    fn hop_by_hop_options() {
+        let problem =
+            |code, pointer, even_to_multicast| HopByHop::Problem { code, pointer, even_to_multicast };
+        for (options, expected) in [
+            ("010400000000", HopByHop::Pass),
+            ("000000000000", HopByHop::Pass),
+            ("0104000000010000000000000000", HopByHop::Drop),
+            ("0000000000000000000000000000", HopByHop::Drop),
+            ("01000100010000001e0401020304", HopByHop::Drop),
+            ("050200000100", HopByHop::Pass),
+            ("050100000100", HopByHop::Drop),
+            ("1e0400000000", HopByHop::Pass),
+            ("5e0400000000", HopByHop::Drop),
+            ("9e0400000000", problem(2, 42, true)),
+            ("de0400000000", problem(2, 42, false)),
+            ("c20400010000", problem(0, 42, false)),
+            ("c20400000100", problem(0, 44, false)),
+            ("00c204000100", HopByHop::Drop),
+            ("1e001e001e001e001e001e000100", HopByHop::Pass),
+            ("1e001e001e001e001e001e001e001e001e0001000000", HopByHop::Drop),
+            ("1e021122c202", HopByHop::Drop),
+        ] {
+            let units = (2 + options.len() / 2) / 8 - 1;
+            let frame = v6(0, &format!("11{units:02x}{options} 1388003500090000 71"));
+            assert_eq!(hop_by_hop(&packet(&frame), &frame), expected, "{options}");
+        }
+        let frame = v6(60, "11005e0400000000 1388003500090000 71");
+        assert_eq!(hop_by_hop(&packet(&frame), &frame), HopByHop::Pass, "destination options are not ours");
+    }
+}

@@ -81,3 +81,94 @@ fn transport_of(segment: &[u8], family: Family, protocol: Protocol) -> Option<Tr
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{packet, v4, v6};
+
+    const IP4: &str = "4500001d000100003f1167c90a0100020a020002";
+
+    fn of_v4(inner: &str) -> Option<Quoted> {
+        let frame = v4(1, &format!("0301000000000000 {inner}"));
+        quoted(&packet(&frame), &frame)
+    }
+
+    fn of_v6(next: u8, inner: &str) -> Option<Quoted> {
+        let addresses = "fd000001000000000000000000000002 fd000002000000000000000000000002";
+        let frame = v6(58, &format!("0100000000000000 600000000000{next:02x}3f {addresses} {inner}"));
+        quoted(&packet(&frame), &frame)
+    }
+
+    #[test]
+    fn as_little_as_the_kernel_accepts() {
+        let udp = Some(Transport::Udp { sport: 5000, dport: 53 });
+        let tcp = |flags| Some(Transport::Tcp { sport: 5000, dport: 53, flags });
+        let header = |protocol: &str| IP4.replace("3f11", &format!("3f{protocol}"));
+        for (name, quote, expected) in [
+            ("udp whole", format!("{IP4} 13880035000a000071"), udp),
+            ("udp, four bytes", format!("{IP4} 13880035"), udp),
+            ("udp, three bytes", format!("{IP4} 138800"), None),
+            ("no whole header", IP4[..38].to_owned(), None),
+            ("tcp, eight bytes", format!("{} 1388003500000001", header("06")), tcp(TcpFlags::NONE)),
+            (
+                "tcp, 14 bytes",
+                format!("{} 13880035 00000001 00000000 5002", header("06")),
+                tcp(TcpFlags::SYN),
+            ),
+            ("with options", format!("{} 01010101 13880035", IP4.replace("4500", "4600")), udp),
+            ("header length zero", format!("{} 13880035", IP4.replace("4500", "4000")), None),
+            ("another version", format!("{} 13880035", IP4.replace("4500", "6500")), udp),
+            ("bad header checksum", format!("{} 13880035", IP4.replace("67c9", "0000")), udp),
+            ("first fragment", format!("{} 13880035", IP4.replace("00010000", "00012000")), udp),
+            ("later fragment", format!("{} 13880035", IP4.replace("00010000", "00010001")), None),
+            (
+                "echo, eight bytes",
+                format!("{} 0800000000070001", header("01")),
+                Some(Transport::Icmp { kind: 8, code: 0, id: 7 }),
+            ),
+            ("echo, seven bytes", format!("{} 08000000000700", header("01")), None),
+            (
+                "gre, two bytes",
+                format!("{} 2000", header("2f")),
+                Some(Transport::Gre { version: 0, call_id: 0 }),
+            ),
+            ("unknown, nothing", header("fd"), Some(Transport::Other)),
+        ] {
+            assert_eq!(of_v4(&quote).map(|quoted| quoted.transport), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn places() {
+        let quoted = of_v4(&format!("{} 01010101 13880035", IP4.replace("4500", "4600"))).unwrap();
+        assert_eq!((quoted.l3, quoted.l4, quoted.end), (42, 66, 70));
+        assert_eq!(quoted.addrs, crate::samples::between("10.1.0.2", "10.2.0.2").addrs);
+    }
+
+    #[test]
+    fn ipv6_quotes() {
+        let udp = Some(Transport::Udp { sport: 5000, dport: 53 });
+        for (name, next, quote, expected) in [
+            ("udp", 17, "13880035", udp),
+            ("destination options", 60, "1100010400000000 13880035", udp),
+            ("first fragment", 44, "1100000100000005 13880035", udp),
+            ("later fragment", 44, "1100000900000005 13880035", None),
+            ("chain cut short", 60, "110001040000", None),
+            ("no next header", 59, "", None),
+            ("echo", 58, "8000000000070001", Some(Transport::Icmpv6 { kind: 128, code: 0, id: 7 })),
+        ] {
+            assert_eq!(of_v6(next, quote).map(|quoted| quoted.transport), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_errors_quote() {
+        for (kind, expected) in
+            [(0, false), (3, true), (4, true), (5, true), (8, false), (11, true), (12, true), (13, false)]
+        {
+            let frame = v4(1, &format!("{kind:02x}00000000000000 {IP4} 13880035"));
+            assert_eq!(quoted(&packet(&frame), &frame).is_some(), expected, "type {kind}");
+        }
+    }
+}

@@ -100,3 +100,93 @@ pub fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
         .flat_map(|(at, byte)| (0..8).map(move |bit| (at * 8 + bit, byte >> (7 - bit) & 1)));
     bits.filter(|(_, set)| *set != 0).fold(0, |hash, (at, _)| hash ^ window(at))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::build;
+    use crate::samples::{between, built, packet, v4, v6};
+
+    /// The symmetric key as a NIC is given it, 40 bytes.
+    const SYMMETRIC: [u8; 40] = {
+        let mut key = [0x6d; 40];
+        let mut at = 1;
+        while at < 40 {
+            key[at] = 0x5a;
+            at += 2;
+        }
+        key
+    };
+
+    /// The key of Microsoft's specification.
+    const MICROSOFT: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0,
+        0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42,
+        0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+
+    fn input(addrs: &Addrs, ports: Option<(u16, u16)>) -> Vec<u8> {
+        let mut input = match addrs {
+            Addrs::V4 { src, dst } => [src.octets(), dst.octets()].concat(),
+            Addrs::V6 { src, dst } => [src.octets(), dst.octets()].concat(),
+        };
+        if let Some((sport, dport)) = ports {
+            input.extend(sport.to_be_bytes());
+            input.extend(dport.to_be_bytes());
+        }
+        input
+    }
+
+    /// Microsoft's "verifying the RSS hash calculation".
+    #[test]
+    fn textbook_vectors() {
+        let v4 = between("66.9.149.187", "161.142.100.80").addrs;
+        assert_eq!(toeplitz(&MICROSOFT, &input(&v4, None)), 0x323e_8fc2);
+        assert_eq!(toeplitz(&MICROSOFT, &input(&v4, Some((2794, 1766)))), 0x51cc_c178);
+        let v6 = between("3ffe:2501:200:1fff::7", "3ffe:2501:200:3::1").addrs;
+        assert_eq!(toeplitz(&MICROSOFT, &input(&v6, None)), 0x2cc1_8cd5);
+        assert_eq!(toeplitz(&MICROSOFT, &input(&v6, Some((2794, 1766)))), 0x4020_7d3d);
+    }
+
+    #[test]
+    fn ports_count_in_whole_tcp_and_udp_alone() {
+        let datagram = between("10.1.0.2", "10.2.0.2");
+        let addresses = symmetric_toeplitz(&datagram.addrs, None);
+        let ports = Some((5000, 53));
+        let tcp = built(|out| build::tcp(out, &datagram, (5000, 53), build::Tcp::default(), &[]));
+        for (name, bytes, expected) in [
+            ("tcp", tcp, symmetric_toeplitz(&datagram.addrs, ports)),
+            ("udp", v4(17, "1388003500080000"), symmetric_toeplitz(&datagram.addrs, ports)),
+            ("udp that is INVALID", v4(17, "1388003500ff0000"), symmetric_toeplitz(&datagram.addrs, ports)),
+            ("sctp", v4(132, "1388003500000000 00000000"), addresses),
+            ("icmp", v4(1, "0800f7fe00010000"), addresses),
+            ("tcp cut short", v4(6, "13880035"), addresses),
+        ] {
+            assert_eq!(shard_hash(&packet(&bytes)), expected, "{name}");
+        }
+        let v6_addresses = symmetric_toeplitz(&between("fd00:1::2", "fd00:2::2").addrs, None);
+        let first = v6(44, "1100000100000005 1388003500090000 71");
+        assert_eq!(shard_hash(&packet(&first)), v6_addresses, "a first fragment, which shows its ports");
+    }
+
+    proptest! {
+        #[test]
+        fn equals_toeplitz_and_is_symmetric(
+            v4 in any::<(u32, u32)>(),
+            v6 in any::<(u128, u128)>(),
+            ports in proptest::option::of(any::<(u16, u16)>()),
+        ) {
+            for addrs in [
+                Addrs::V4 { src: v4.0.into(), dst: v4.1.into() },
+                Addrs::V6 { src: v6.0.into(), dst: v6.1.into() },
+            ] {
+                let hash = symmetric_toeplitz(&addrs, ports);
+                prop_assert_eq!(hash, toeplitz(&SYMMETRIC, &input(&addrs, ports)));
+                let back = ports.map(|(sport, dport)| (dport, sport));
+                prop_assert_eq!(hash, symmetric_toeplitz(&addrs.reversed(), back));
+            }
+        }
+    }
+}

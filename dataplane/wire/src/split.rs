@@ -200,3 +200,100 @@ fn blank_first_only(header: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::build;
+    use crate::samples::{between, built, hex, packet, v6};
+
+    fn cut(frame: &[u8], mtu: u16) -> Vec<Vec<u8>> {
+        let packet = packet(frame);
+        let split = Split::of(&packet, frame, 0x1234_5678).unwrap();
+        split.pieces(mtu).map(|piece| built(|out| split.write(out, piece))).collect()
+    }
+
+    fn udp(src: &str, dst: &str, payload: usize) -> Vec<u8> {
+        let payload: Vec<u8> = (0..payload).map(|at| at as u8).collect();
+        built(|out| build::udp(out, &between(src, dst), (5000, 53), &payload))
+    }
+
+    /// Recorded: `fragment/fragment-by-router`, 1428 bytes for a link of 1280.
+    #[test]
+    fn ipv4_lengths_as_recorded() {
+        let fragments = cut(&udp("10.1.0.2", "10.2.0.2", 1400), 1280);
+        let seen: Vec<_> =
+            fragments.iter().map(|frame| (packet(frame).length(), packet(frame).fragment)).collect();
+        let expected =
+            [(1276, Fragment::First { id: 0 }), (172, Fragment::Later { offset: 1256, more: false, id: 0 })];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn ipv4_options_that_are_not_copied_become_nothing() {
+        let mut frame = udp("10.1.0.2", "10.2.0.2", 92);
+        frame[14] = 0x48;
+        // Record route (first only), security (copied), end.
+        frame[34..46].copy_from_slice(&hex("0703040182040102 01010100"));
+        options::seal(&mut frame[14..46]);
+        let fragments = cut(&frame, 72);
+        assert_eq!(fragments.len(), 3);
+        assert_eq!(fragments[0][34..46], hex("0703040182040102 01010100"));
+        for later in &fragments[1..] {
+            assert_eq!(later[34..46], hex("0101010182040102 01010100"));
+            assert!(packet(later).options);
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_cut_further() {
+        let whole = udp("10.1.0.2", "10.2.0.2", 1000);
+        let twice: Vec<_> = cut(&whole, 600).iter().flat_map(|part| cut(part, 300)).collect();
+        let places: Vec<_> = twice.iter().map(|frame| packet(frame).fragment).collect();
+        assert!(places.iter().rev().skip(1).all(|part| !matches!(part, Fragment::Later { more: false, .. })));
+        assert_eq!(together(&twice, 20), whole[34..]);
+    }
+
+    #[test]
+    fn ipv6_headers_that_every_hop_reads_stand_before_the_fragment_header() {
+        let udp = "1388003500090000 71";
+        for (name, next, headers, before) in [
+            ("none", 17, "", 0),
+            ("hop-by-hop", 0, "1100010400000000", 8),
+            ("destination", 60, "1100010400000000", 0),
+            ("destination, routing", 60, "2b00010400000000 1100000000000000", 16),
+            ("hop-by-hop, routing, destination", 0, "2b00010400000000 3c00000000000000 1100010400000000", 16),
+        ] {
+            let frame = v6(next, &format!("{headers} {udp}"));
+            let fragments = cut(&frame, 8);
+            let first = packet(&fragments[0]);
+            assert_eq!(first.fragment, Fragment::First { id: 0x1234_5678 }, "{name}");
+            let again = together(&fragments, 40 + before + 8);
+            assert_eq!(again, frame[54 + before..], "{name}");
+            assert_eq!(first.malformed, None, "{name}");
+        }
+        let part = v6(44, "1100000100000005 1388003500090000 71");
+        assert!(Split::of(&packet(&part), &part, 1).is_none(), "a fragment already");
+    }
+
+    /// Payloads one after another, each behind that many bytes of IP headers.
+    fn together(fragments: &[Vec<u8>], headers: usize) -> Vec<u8> {
+        fragments.iter().flat_map(|frame| &frame[14 + headers..packet(frame).end.into()]).copied().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost(payload in 0..3000usize, mtu in 68..1600u16, v6 in any::<bool>()) {
+            let (src, dst, header) = if v6 { ("fd00:1::2", "fd00:2::2", 48) } else { ("10.1.0.2", "10.2.0.2", 20) };
+            let whole = udp(src, dst, payload);
+            let fragments = cut(&whole, mtu);
+            prop_assert_eq!(together(&fragments, header), &whole[packet(&whole).l4.into()..]);
+            for frame in &fragments {
+                let packet = packet(frame);
+                prop_assert!(packet.length() <= mtu);
+            }
+        }
+    }
+}

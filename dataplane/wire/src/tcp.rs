@@ -306,3 +306,75 @@ fn read_option(kind: u8, value: &[u8]) -> TcpOption {
         _ => TcpOption::Other(kind),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{packet, v4};
+
+    fn options(hex: &str) -> Vec<TcpOption> {
+        let words = hex.chars().filter(char::is_ascii_hexdigit).count() / 8;
+        let segment = format!("1388 0035 00000001 00000002 {:x}018 1234 0000 0000 {hex} 61626364", 5 + words);
+        let frame = v4(6, &segment);
+        let segment = Segment::of(&packet(&frame), &frame).unwrap();
+        assert_eq!((segment.seq, segment.ack, segment.window), (1, 2, 0x1234));
+        assert_eq!((segment.payload, segment.sequence_length()), (&b"abcd"[..], 4));
+        segment.options().collect()
+    }
+
+    #[test]
+    fn options_by_kind() {
+        use TcpOption::*;
+        assert_eq!(
+            options("020405b4 0402080a 00000007 00000009 01030309"),
+            [MaximumSegment(1460), SackPermitted, Timestamps { value: 7, echo: 9 }, WindowScale(9)]
+        );
+        assert_eq!(options("02030500"), [Other(2)], "a wrong length");
+        assert_eq!(options("fd040102"), [Other(253)]);
+        assert_eq!(options("01010101"), []);
+        assert_eq!(options("00020405"), [], "behind the end");
+        assert_eq!(options("030a0000"), [], "beyond the header");
+        assert_eq!(options("03000000"), [], "no length");
+        assert_eq!(options("01010103"), [], "no length byte");
+        let [Sack(sack)] = options("0101 0512 00000001 00000002 00000003 00000004")[..] else {
+            panic!("no sack")
+        };
+        assert_eq!(sack.iter().collect::<Vec<_>>(), [(1, 2), (3, 4)]);
+        assert_eq!(options("0101 0506 00000001"), [Other(5)], "half a block");
+    }
+
+    #[test]
+    fn the_usual_options_are_known_at_a_glance() {
+        let frame = v4(6, "1388 0035 00000001 00000002 8010 1234 0000 0000 0101080a 00000007 00000009");
+        assert!(Segment::of(&packet(&frame), &frame).unwrap().timestamps_only());
+        let frame = v4(6, "1388 0035 00000001 00000002 5010 1234 0000 0000");
+        let segment = Segment::of(&packet(&frame), &frame).unwrap();
+        assert!(!segment.timestamps_only() && !segment.has_options());
+    }
+
+    #[test]
+    fn no_segment() {
+        for (name, frame) in [
+            ("udp", v4(17, "1388003500080000")),
+            ("a data offset that lies", v4(6, "1388 0035 00000001 00000002 f010 1234 0000 0000")),
+            ("one below its header", v4(6, "1388 0035 00000001 00000002 4010 1234 0000 0000")),
+        ] {
+            assert!(Segment::of(&packet(&frame), &frame).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn flags() {
+        let valid =
+            ["syn", "syn,urg", "syn,ack", "rst", "rst,ack", "fin,ack", "fin,ack,urg", "ack", "ack,urg"];
+        for bits in 0..=255u8 {
+            let flags = TcpFlags::from_bits(bits);
+            let judged = TcpFlags::from_bits(bits & 0x37).to_string();
+            assert_eq!(flags.is_valid(), valid.contains(&judged.as_str()), "{flags}");
+        }
+        assert_eq!(TcpFlags::ALL.to_string(), "fin,syn,rst,psh,ack,urg,ece,cwr");
+        assert_eq!(TcpFlags::from_name("psh"), Some(TcpFlags::PSH));
+        assert_eq!(TcpFlags::from_name("all"), None);
+        assert_eq!(TcpFlags::NONE.to_string(), "none");
+    }
+}
