@@ -2,8 +2,12 @@
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use sluice_wire::Family;
+
+use crate::decode::number;
+use crate::diagnostics::ValueError;
 
 /// The family of an address.
 pub const fn family(addr: IpAddr) -> Family {
@@ -110,6 +114,24 @@ impl std::fmt::Display for IpPrefix {
     }
 }
 
+impl FromStr for IpPrefix {
+    type Err = ValueError;
+
+    /// Reads `10.0.0.0/8`, or an address alone as the prefix of that host.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Some((addr, len)) = text.split_once('/') else { return parse_addr(text).map(Self::host) };
+        let addr = parse_addr(addr)?;
+        let max = Self::host(addr).len;
+        let len = number(len).and_then(|len| u8::try_from(len).ok()).and_then(|len| Self::new(addr, len));
+        len.ok_or_else(|| ValueError::new(format!("`{text}` has no valid prefix length (0 to {max})")))
+    }
+}
+
+/// Reads an address.
+pub(crate) fn parse_addr(text: &str) -> Result<IpAddr, ValueError> {
+    text.parse().map_err(|_| ValueError::new(format!("`{text}` is no IP address")))
+}
+
 /// Addresses of one family from `first` to `last`, both included; `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpRange {
@@ -181,6 +203,28 @@ impl IpRange {
 impl std::fmt::Display for IpRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl From<IpPrefix> for IpRange {
+    fn from(prefix: IpPrefix) -> Self {
+        prefix.range()
+    }
+}
+
+impl FromStr for IpRange {
+    type Err = ValueError;
+
+    /// Reads an address, a prefix or `first-last`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Some((first, last)) = text.split_once('-') else {
+            return text.parse::<IpPrefix>().map(Into::into);
+        };
+        let (first, last) = (parse_addr(first.trim())?, parse_addr(last.trim())?);
+        if family(first) != family(last) {
+            return Err(ValueError::new(format!("range `{text}` mixes IPv4 and IPv6")));
+        }
+        Self::new(first, last).ok_or_else(|| ValueError::new(format!("range `{text}` runs backwards")))
     }
 }
 

@@ -10,14 +10,16 @@
 //! Not here: what rules mean for a packet (the compiler and the engine), and reading the state of the machine.
 
 pub mod addr;
+mod decode;
 pub mod diagnostics;
 pub mod policy;
 pub mod rate;
 pub mod source;
 pub mod system;
+mod yaml;
 
 pub use addr::{IpPrefix, IpRange};
-pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use diagnostics::{Diagnostic, Diagnostics, Severity, ValueError};
 pub use policy::{Policy, PolicySource};
 pub use rate::{Rate, RateUnit};
 pub use source::{Span, Spanned};

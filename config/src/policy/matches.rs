@@ -1,6 +1,9 @@
 //! What a rule can ask of a packet: the match half of a rule, every value typed.
 
+use super::action::Helper;
 use crate::addr::{IpPrefix, IpRange};
+use crate::decode::number;
+use crate::diagnostics::ValueError;
 use crate::rate::Rate;
 use crate::source::Spanned;
 use sluice_wire::{Family, Protocol};
@@ -41,8 +44,8 @@ pub struct Matches {
     pub ct: Option<Vec<CtState>>,
     /// `ct_dir`: direction within the flow.
     pub ct_dir: Option<Vec<CtDir>>,
-    /// `ct_helper`: name of the helper whose expectation made the flow.
-    pub ct_helper: Option<Vec<String>>,
+    /// `ct_helper`: the helper whose expectation made the flow.
+    pub ct_helper: Option<Vec<Helper>>,
     /// `ct_mark`: mark of the flow.
     pub ct_mark: Option<Vec<MarkMatch>>,
     /// `mark`: mark of the packet.
@@ -121,6 +124,31 @@ pub struct PortRange {
     pub first: u16,
     /// Last port, included.
     pub last: u16,
+}
+
+impl std::str::FromStr for PortRange {
+    type Err = ValueError;
+
+    /// Reads `80` or `6881-6889`.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| number(text.trim()).and_then(|n| u16::try_from(n).ok());
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            (Some(_), Some(_)) => Err(ValueError::new(format!("range `{text}` runs backwards"))),
+            _ => Err(ValueError::new(format!("`{text}` is no port (0 to 65535) and no range of ports"))),
+        }
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
 }
 
 /// One value of `sport` or `dport`.

@@ -4,16 +4,24 @@
 //! matches can hold together, each action is allowed where its chain is used.
 
 mod action;
+mod check;
+mod decode;
+mod lint;
 mod matches;
+mod names;
 mod packet;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use self::decode::Files;
 use crate::addr::IpRange;
-use crate::source::{Span, Spanned};
+use crate::decode::Reader;
+use crate::diagnostics::Diagnostics;
+use crate::source::{Span, Spanned, folder, read_text};
+use crate::system::InterfaceNames;
 
 pub use action::{
     Action, ChainPolicy, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason,
@@ -42,6 +50,63 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Reads and checks the file at `path` and its set files. With the model come the warnings. `interfaces`: what `in` and
+    /// `out` may name beside zones; `None` takes any name as given.
+    ///
+    /// # Errors
+    /// All that is wrong with the file and its set files.
+    pub fn load(
+        path: &Path,
+        interfaces: Option<&InterfaceNames>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let text = read_text(path)?;
+        Self::parse(&path.to_string_lossy(), &text, interfaces)
+    }
+
+    /// Reads and checks a policy's text. `name` is its path as messages show it; set files are read from disk, relative to
+    /// that path's folder.
+    ///
+    /// # Errors
+    /// All that is wrong with the text and its set files.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        interfaces: Option<&InterfaceNames>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        Self::read(name, text, &Files::Folder(folder(name)), interfaces)
+    }
+
+    /// Checks a policy that came with its set files; nothing is read from disk.
+    ///
+    /// # Errors
+    /// All that is wrong with the text and its set files; a set file that did not come is an error.
+    pub fn from_source(
+        source: &PolicySource,
+        interfaces: Option<&InterfaceNames>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        Self::read(&source.name, &source.text, &Files::Given(&source.files), interfaces)
+    }
+
+    fn read(
+        name: &str,
+        text: &str,
+        files: &Files<'_>,
+        interfaces: Option<&InterfaceNames>,
+    ) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut reader = Reader::new(name, text);
+        let source = PolicySource { name: name.to_string(), text: text.to_string(), files: BTreeMap::new() };
+        let tree = reader.tree();
+        let policy = tree.and_then(|root| decode::policy(&mut reader, &root, source, files));
+        let policy = policy.map(|policy| check::policy(&mut reader, policy, interfaces));
+        match policy {
+            Some(policy) if reader.errors() == 0 => {
+                lint::policy(&mut reader, &policy);
+                Ok((policy, reader.finish()))
+            }
+            _ => Err(reader.finish()),
+        }
+    }
+
     /// The chain of `table` at `hook`, if the file has it.
     pub fn hook(&self, table: Table, hook: Hook) -> Option<&HookChain> {
         self.hooks.iter().find(|chain| chain.table == table && chain.hook == hook)
@@ -253,3 +318,6 @@ pub struct Rule {
     /// Where the rule stands.
     pub span: Span,
 }
+
+#[cfg(test)]
+mod tests;

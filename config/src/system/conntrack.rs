@@ -4,6 +4,11 @@
 
 use std::time::Duration;
 
+use crate::decode::{Reader, boolean};
+use crate::diagnostics::ValueError;
+use crate::rate::parse_duration;
+use crate::yaml::Node;
+
 /// `conntrack:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conntrack {
@@ -137,6 +142,133 @@ impl Default for Timeouts {
             sctp_heartbeat_sent: s(30),
             frag: s(30),
             frag6: s(60),
+        }
+    }
+}
+
+/// A timeout's name and where it is kept.
+type Timeout = (&'static str, fn(&mut Timeouts) -> &mut Duration);
+
+const TIMEOUTS: [Timeout; 26] = [
+    ("tcp_syn_sent", |t| &mut t.tcp_syn_sent),
+    ("tcp_syn_recv", |t| &mut t.tcp_syn_recv),
+    ("tcp_established", |t| &mut t.tcp_established),
+    ("tcp_fin_wait", |t| &mut t.tcp_fin_wait),
+    ("tcp_close_wait", |t| &mut t.tcp_close_wait),
+    ("tcp_last_ack", |t| &mut t.tcp_last_ack),
+    ("tcp_time_wait", |t| &mut t.tcp_time_wait),
+    ("tcp_close", |t| &mut t.tcp_close),
+    ("tcp_syn_sent2", |t| &mut t.tcp_syn_sent2),
+    ("tcp_max_retrans", |t| &mut t.tcp_max_retrans),
+    ("tcp_unacknowledged", |t| &mut t.tcp_unacknowledged),
+    ("udp", |t| &mut t.udp),
+    ("udp_stream", |t| &mut t.udp_stream),
+    ("icmp", |t| &mut t.icmp),
+    ("icmpv6", |t| &mut t.icmpv6),
+    ("generic", |t| &mut t.generic),
+    ("gre", |t| &mut t.gre),
+    ("gre_stream", |t| &mut t.gre_stream),
+    ("sctp_closed", |t| &mut t.sctp_closed),
+    ("sctp_cookie_wait", |t| &mut t.sctp_cookie_wait),
+    ("sctp_cookie_echoed", |t| &mut t.sctp_cookie_echoed),
+    ("sctp_established", |t| &mut t.sctp_established),
+    ("sctp_shutdown_sent", |t| &mut t.sctp_shutdown_sent),
+    ("sctp_shutdown_recd", |t| &mut t.sctp_shutdown_recd),
+    ("sctp_shutdown_ack_sent", |t| &mut t.sctp_shutdown_ack_sent),
+    ("sctp_heartbeat_sent", |t| &mut t.sctp_heartbeat_sent),
+];
+
+const KEYS: [&str; 13] = [
+    "max",
+    "buckets",
+    "expect_max",
+    "checksum",
+    "acct",
+    "timestamp",
+    "events",
+    "log_invalid",
+    "tcp_be_liberal",
+    "tcp_loose",
+    "tcp_ignore_invalid_rst",
+    "tcp_max_retrans",
+    "timeouts",
+];
+
+/// Reads `conntrack:`. Booleans may be written as the sysctls are, `0` and `1`.
+pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Conntrack {
+    let mut settings = Conntrack::default();
+    let Some(fields) = reader.fields(node, "`conntrack`", &KEYS) else { return settings };
+    let flags: [(&str, &mut bool); 7] = [
+        ("checksum", &mut settings.checksum),
+        ("acct", &mut settings.acct),
+        ("timestamp", &mut settings.timestamp),
+        ("events", &mut settings.events),
+        ("tcp_be_liberal", &mut settings.tcp_be_liberal),
+        ("tcp_loose", &mut settings.tcp_loose),
+        ("tcp_ignore_invalid_rst", &mut settings.tcp_ignore_invalid_rst),
+    ];
+    for (key, place) in flags {
+        if let Some(value) = fields.get(key).and_then(|node| flag(reader, node, key)) {
+            *place = value;
+        }
+    }
+    let number = |reader: &mut Reader<'a>, key: &str, min: u32, max: u32| {
+        fields.get(key).and_then(|node| reader.number(node, &format!("`{key}`"), min, max))
+    };
+    settings.max = number(reader, "max", 1, MAX_FLOWS).unwrap_or(settings.max);
+    settings.buckets = number(reader, "buckets", 1, MAX_FLOWS);
+    settings.expect_max = number(reader, "expect_max", 1, MAX_FLOWS);
+    let retrans = number(reader, "tcp_max_retrans", 0, 255).and_then(|n| u8::try_from(n).ok());
+    settings.tcp_max_retrans = retrans.unwrap_or(settings.tcp_max_retrans);
+    if let Some(node) = fields.get("log_invalid") {
+        settings.log_invalid = log_invalid(reader, node).unwrap_or_default();
+    }
+    if let Some(node) = fields.get("timeouts") {
+        timeouts(reader, node, &mut settings.timeouts);
+    }
+    settings
+}
+
+/// More flows than this would not fit into memory on any machine; a typing error, surely.
+const MAX_FLOWS: u32 = 1 << 28;
+
+fn flag<'a>(reader: &mut Reader<'a>, node: &Node<'a>, key: &str) -> Option<bool> {
+    match reader.text(node, key)? {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => reader.boolean(node, &format!("`{key}`")),
+    }
+}
+
+fn log_invalid<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<LogInvalid> {
+    reader.parsed(node, "`log_invalid`", |text| match (boolean(text), text.parse::<u8>()) {
+        (Some(false), _) | (None, Ok(0)) => Ok(LogInvalid::Off),
+        (Some(true), _) | (None, Ok(255)) => Ok(LogInvalid::All),
+        (None, Ok(protocol)) => Ok(LogInvalid::Protocol(protocol)),
+        (None, Err(_)) => Err(ValueError::new(format!(
+            "`log_invalid` must be a protocol number, 255 (all) or off, not `{text}`"
+        ))),
+    })
+}
+
+fn timeouts<'a>(reader: &mut Reader<'a>, node: &Node<'a>, timeouts: &mut Timeouts) {
+    let Some(entries) = reader.map(node, "`timeouts`") else { return };
+    for (key, node) in entries {
+        let known = TIMEOUTS.iter().find(|(name, _)| *name == key.text);
+        if known.is_none() && key.text != "frag" && key.text != "frag6" {
+            let names: Vec<&str> = TIMEOUTS.iter().map(|(name, _)| *name).chain(["frag", "frag6"]).collect();
+            reader.unknown_key(key, "`timeouts`", &names);
+            continue;
+        }
+        let Some(value) = reader.parsed(node, "a timeout", parse_duration) else { continue };
+        match known {
+            Some((_, place)) => *place(timeouts) = value,
+            None => {
+                timeouts.frag6 = value;
+                if key.text == "frag" {
+                    timeouts.frag = value;
+                }
+            }
         }
     }
 }

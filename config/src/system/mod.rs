@@ -3,17 +3,23 @@
 //! A [`System`] has passed every check that needs no look at the machine: addresses and routes fit together, every next
 //! hop is on a link, names are usable. Whether a device exists is found out by the daemon.
 
+mod check;
 mod conntrack;
+mod decode;
+mod interface;
+mod route;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sluice_wire::MacAddr;
 
 use crate::addr::IpPrefix;
+use crate::decode::Reader;
+use crate::diagnostics::Diagnostics;
 use crate::rate::Rate;
-use crate::source::Span;
+use crate::source::{Span, folder, read_text};
 
 pub use conntrack::{Conntrack, LogInvalid, Timeouts};
 
@@ -43,6 +49,32 @@ pub struct System {
 }
 
 impl System {
+    /// Reads and checks the file at `path`. With the model come the warnings.
+    ///
+    /// # Errors
+    /// All that is wrong with the file, warnings included.
+    pub fn load(path: &Path) -> Result<(Self, Diagnostics), Diagnostics> {
+        let text = read_text(path)?;
+        Self::parse(&path.to_string_lossy(), &text)
+    }
+
+    /// Reads and checks a file's text. `name` is its path as messages show it; relative paths in it are resolved against
+    /// that path's folder.
+    ///
+    /// # Errors
+    /// All that is wrong with the text, warnings included.
+    pub fn parse(name: &str, text: &str) -> Result<(Self, Diagnostics), Diagnostics> {
+        let mut reader = Reader::new(name, text);
+        let tree = reader.tree();
+        let raw = tree.and_then(|root| decode::system(&mut reader, &root, folder(name)));
+        let system = raw.map(|raw| check::system(&mut reader, raw));
+        let diagnostics = reader.finish();
+        match system {
+            Some(system) if !diagnostics.has_errors() => Ok((system, diagnostics)),
+            _ => Err(diagnostics),
+        }
+    }
+
     /// The names that a policy's `in` and `out` may use beside its own zones.
     pub fn interface_names(&self) -> InterfaceNames {
         InterfaceNames::new(self.interfaces.iter().map(|interface| interface.name.clone()))
@@ -298,3 +330,6 @@ pub struct Control {
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! The action half of a rule.
+
+use sluice_wire::{Family, Protocol};
+
+use super::matches::{helper, value_and_mask};
+use crate::addr::IpRange;
+use crate::decode::{Reader, nearest};
+use crate::diagnostics::ValueError;
+use crate::policy::action::{Action, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason};
+use crate::policy::matches::{Matches, PortRange};
+use crate::source::Spanned;
+use crate::yaml::{Key, Node, Value};
+
+const NAMES: [&str; 16] = [
+    "accept",
+    "drop",
+    "reject",
+    "jump",
+    "goto",
+    "return",
+    "notrack",
+    "helper",
+    "snat",
+    "masquerade",
+    "dnat",
+    "redirect",
+    "mark",
+    "ct_mark",
+    "log",
+    "count",
+];
+
+/// Reads `action:`.
+pub(super) fn action<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Spanned<Action>> {
+    match &node.value {
+        Value::Map(entries) => match entries.as_slice() {
+            [(key, value)] => {
+                // A jump's place is the chain's name, which is what may be wrong with it later.
+                let action = with_value(reader, key, value)?;
+                let jump = matches!(action, Action::Jump(_) | Action::Goto(_));
+                Some(Spanned::new(action, if jump { value.span } else { key.span }))
+            }
+            [] => {
+                reader.error(node.span, "`action` is an empty map");
+                None
+            }
+            [_, (second, _), ..] => {
+                reader.error(second.span, format!("one action a rule: `{}` is a second one", second.text));
+                None
+            }
+        },
+        Value::Scalar(_) | Value::List(_) => word(reader, node).map(|action| Spanned::new(action, node.span)),
+    }
+}
+
+/// What an action asks of its packets by itself, as in nft: a reset answers TCP only; an ICMP error and a new address
+/// are of the packet's own family.
+pub(super) fn imply(action: &Action, matches: &mut Matches) {
+    let family = match action {
+        Action::Reject(Reject::TcpReset) => {
+            matches.proto.get_or_insert_with(|| vec![Protocol::TCP]);
+            return;
+        }
+        Action::Reject(Reject::Icmp(_)) => Family::V4,
+        Action::Reject(Reject::Icmpv6(_)) => Family::V6,
+        Action::Snat(NatTarget { addr: Some(addr), .. })
+        | Action::Dnat(NatTarget { addr: Some(addr), .. }) => addr.family(),
+        _ => return,
+    };
+    matches.family = Some(vec![family]);
+}
+
+/// An action without a value.
+fn word<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Action> {
+    let text = reader.text(node, "`action`")?;
+    let action = match text {
+        "accept" => Action::Accept,
+        "drop" => Action::Drop,
+        "reject" => Action::Reject(Reject::Reason(RejectReason::PortUnreachable)),
+        "return" => Action::Return,
+        "notrack" => Action::Notrack,
+        "masquerade" => Action::Masquerade(None),
+        "redirect" => Action::Redirect(None),
+        "log" => Action::Log(Log::default()),
+        "count" => Action::Count,
+        _ if NAMES.contains(&text) => {
+            reader.error(node.span, format!("`{text}` needs a value: {{{text}: …}}"));
+            return None;
+        }
+        _ => {
+            reader.error_with(
+                node.span,
+                format!("unknown action `{text}`"),
+                nearest(text, NAMES.into_iter()),
+            );
+            return None;
+        }
+    };
+    Some(action)
+}
+
+/// `{action: value}`.
+fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Option<Action> {
+    let what = format!("`{}`", key.text);
+    let name = |reader: &mut Reader<'a>| reader.text(node, "a chain").map(ToString::to_string);
+    match &*key.text {
+        "reject" => reject(reader, node).map(Action::Reject),
+        "jump" => name(reader).map(Action::Jump),
+        "goto" => name(reader).map(Action::Goto),
+        "helper" => helper(reader, node).map(Action::Helper),
+        "snat" => nat_target(reader, node, &what).map(Action::Snat),
+        "dnat" => nat_target(reader, node, &what).map(Action::Dnat),
+        "masquerade" => ports(reader, node, &what).map(Action::Masquerade),
+        "redirect" => match &node.value {
+            Value::Scalar(_) => reader.parsed(node, &what, str::parse).map(Some).map(Action::Redirect),
+            Value::Map(_) | Value::List(_) => ports(reader, node, &what).map(Action::Redirect),
+        },
+        "mark" => mark(reader, node).map(Action::Mark),
+        "ct_mark" => mark(reader, node).map(Action::CtMark),
+        "log" => log(reader, node).map(Action::Log),
+        "accept" | "drop" | "return" | "notrack" | "count" => {
+            reader.error(key.span, format!("`{0}` takes no value; write `action: {0}`", key.text));
+            None
+        }
+        _ => {
+            let hint = nearest(&key.text, NAMES.into_iter());
+            reader.error_with(key.span, format!("unknown action `{}`", key.text), hint);
+            None
+        }
+    }
+}
+
+const REASONS: [(&str, Reject); 5] = [
+    ("tcp-reset", Reject::TcpReset),
+    ("port-unreachable", Reject::Reason(RejectReason::PortUnreachable)),
+    ("host-unreachable", Reject::Reason(RejectReason::HostUnreachable)),
+    ("no-route", Reject::Reason(RejectReason::NoRoute)),
+    ("admin-prohibited", Reject::Reason(RejectReason::AdminProhibited)),
+];
+
+const ICMP_CODES: [(&str, Reject); 7] = [
+    ("net-unreachable", Reject::Icmp(IcmpCode::NetUnreachable)),
+    ("host-unreachable", Reject::Icmp(IcmpCode::HostUnreachable)),
+    ("prot-unreachable", Reject::Icmp(IcmpCode::ProtUnreachable)),
+    ("port-unreachable", Reject::Icmp(IcmpCode::PortUnreachable)),
+    ("net-prohibited", Reject::Icmp(IcmpCode::NetProhibited)),
+    ("host-prohibited", Reject::Icmp(IcmpCode::HostProhibited)),
+    ("admin-prohibited", Reject::Icmp(IcmpCode::AdminProhibited)),
+];
+
+const ICMPV6_CODES: [(&str, Reject); 6] = [
+    ("no-route", Reject::Icmpv6(Icmpv6Code::NoRoute)),
+    ("admin-prohibited", Reject::Icmpv6(Icmpv6Code::AdminProhibited)),
+    ("addr-unreachable", Reject::Icmpv6(Icmpv6Code::AddrUnreachable)),
+    ("port-unreachable", Reject::Icmpv6(Icmpv6Code::PortUnreachable)),
+    ("policy-fail", Reject::Icmpv6(Icmpv6Code::PolicyFail)),
+    ("reject-route", Reject::Icmpv6(Icmpv6Code::RejectRoute)),
+];
+
+fn reject<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Reject> {
+    let Value::Map(entries) = &node.value else { return reader.keyword(node, "`reject`", &REASONS) };
+    match entries.as_slice() {
+        [(key, node)] if key.text == "icmp" => reader.keyword(node, "`icmp`", &ICMP_CODES),
+        [(key, node)] if key.text == "icmpv6" => reader.keyword(node, "`icmpv6`", &ICMPV6_CODES),
+        [(key, _)] => {
+            reader.unknown_key(key, "`reject`", &["icmp", "icmpv6"]);
+            None
+        }
+        _ => {
+            reader.error(node.span, "`reject` takes one of `icmp` and `icmpv6`");
+            None
+        }
+    }
+}
+
+/// `ADDR`, `ADDR:PORT`, or `{to: ADDR[-ADDR], port: A[-B]}`.
+fn nat_target<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<NatTarget> {
+    let Value::Map(_) = &node.value else { return reader.parsed(node, what, short_target) };
+    let fields = reader.fields(node, what, &["to", "port"])?;
+    let before = reader.errors();
+    let addr = fields.get("to").and_then(|node| reader.parsed(node, "`to`", str::parse::<IpRange>));
+    let ports = fields.get("port").and_then(|node| reader.parsed(node, "`port`", str::parse::<PortRange>));
+    if reader.errors() > before {
+        return None;
+    }
+    if addr.is_none() && ports.is_none() {
+        reader.error(node.span, format!("{what} needs `to` or `port`"));
+        return None;
+    }
+    Some(NatTarget { addr, ports })
+}
+
+/// The short form. A port behind an IPv6 address needs brackets around the address.
+fn short_target(text: &str) -> Result<NatTarget, ValueError> {
+    if let Ok(range) = text.parse() {
+        return Ok(NatTarget { addr: Some(range), ports: None });
+    }
+    let error = || ValueError::new(format!("`{text}` is no address, ADDR:PORT or [ADDR]:PORT"));
+    let (addr, ports) = match text.rfind(']') {
+        Some(end) => {
+            let (addr, rest) = text.split_at(end + 1);
+            (addr.replace(['[', ']'], ""), rest)
+        }
+        None => {
+            let colon = text.rfind(':').ok_or_else(error)?;
+            let (addr, rest) = text.split_at(colon);
+            if addr.contains(':') {
+                return Err(error());
+            }
+            (addr.to_string(), rest)
+        }
+    };
+    let addr = match addr.as_str() {
+        "" => None,
+        addr => Some(addr.parse().map_err(|_| error())?),
+    };
+    let ports = match ports.strip_prefix(':') {
+        Some(ports) => Some(ports.parse()?),
+        None if ports.is_empty() && addr.is_some() => None,
+        None => return Err(error()),
+    };
+    Ok(NatTarget { addr, ports })
+}
+
+/// `{port: A[-B]}`; an empty map asks for no ports.
+fn ports<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<Option<PortRange>> {
+    let fields = reader.fields(node, what, &["port"])?;
+    match fields.get("port") {
+        Some(node) => reader.parsed(node, "`port`", str::parse).map(Some),
+        None => Some(None),
+    }
+}
+
+fn mark<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<MarkSet> {
+    reader.parsed(node, "a mark", |text| value_and_mask(text).map(|(value, mask)| MarkSet { value, mask }))
+}
+
+/// nft's longest prefix.
+const MAX_PREFIX: usize = 127;
+
+fn log<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Log> {
+    let fields = reader.fields(node, "`log`", &["prefix", "limit"])?;
+    let mut log = Log::default();
+    if let Some(node) = fields.get("prefix") {
+        let prefix = reader.text(node, "`prefix`")?;
+        if prefix.len() > MAX_PREFIX || prefix.chars().any(char::is_control) {
+            reader.error(
+                node.span,
+                format!("`prefix` must be at most {MAX_PREFIX} bytes without control characters"),
+            );
+            return None;
+        }
+        log.prefix = prefix.to_string();
+    }
+    if let Some(node) = fields.get("limit") {
+        log.limit = Some(reader.parsed(node, "`limit`", str::parse)?);
+    }
+    Some(log)
+}

@@ -1,0 +1,230 @@
+//! The system file: the contract's sample, and a table of what is refused and where.
+
+use super::*;
+
+/// As in the contract (PRODUCT.md), word for word.
+const SAMPLE: &str = r#"workers: {cores: [2, 3], idle: poll}  # one poll-mode worker pinned to each, or {count: 2}; idle: poll | yield (shared cores)
+memory: {hugepages: auto, mbufs: 65536}   # auto | required | off (off: runs anywhere, slower)
+interfaces:                         # ≤ 15 characters; no existing link, and no zone, has that name
+  wan: {device: "pci:0000:3b:00.0", addresses: [203.0.113.2/24, "2001:db8::2/64"], mtu: 1500, rp_filter: strict}
+  lan0: {device: "kernel:eth1", addresses: [10.0.0.1/24]}
+routes:
+  - {to: default, via: 203.0.113.1}
+neighbours:                         # optional static entries; all others are resolved by ARP and ND
+  - {address: 10.0.0.9, mac: "02:00:00:00:00:09"}
+conntrack: {max: 1048576, tcp_loose: true, checksum: true, timeouts: {udp: 30s, tcp_established: 5d}}
+icmp: {ratelimit: 1000/second, burst: 50, redirects: false}   # errors made by the router; ratelimit 0: no limit
+control: {api: /run/sluice/sluice.sock, metrics: "127.0.0.1:9843"}
+policy: /etc/sluice/policy.yaml
+state: /var/lib/sluice              # policy history, pending confirm
+"#;
+
+fn good(text: &str) -> System {
+    let (system, warnings) = System::parse("dir/sluice.yaml", text).unwrap_or_else(|e| panic!("{e}"));
+    assert!(warnings.is_empty(), "{warnings}");
+    system
+}
+
+#[test]
+fn the_contracts_sample_loads() {
+    let system = good(SAMPLE);
+    assert_eq!(system.workers.placement, Placement::Cores(vec![2, 3]));
+    assert_eq!(system.interfaces[0].device, Device::Pci("0000:3b:00.0".into()));
+    assert_eq!(system.interfaces[0].rp_filter, RpFilter::Strict);
+    assert_eq!(system.interfaces[1].addresses[0].to_string(), "10.0.0.1/24");
+    let RouteTarget::Via(hops) = &system.routes[0].target else { panic!() };
+    assert_eq!((hops[0].dev.as_str(), hops[0].weight), ("wan", 1));
+    assert_eq!(system.routes[0].to.to_string(), "0.0.0.0/0");
+    assert_eq!(system.neighbours[0].dev, "lan0");
+    assert_eq!(system.conntrack.max, 1_048_576);
+    assert_eq!(system.conntrack.timeouts.tcp_established.as_secs(), 432_000);
+    assert_eq!(system.icmp.ratelimit.unwrap().count, 1000);
+    assert!(system.interface_names().contains("lan0"));
+}
+
+#[test]
+fn the_least_system_has_defaults_and_paths_by_its_folder() {
+    let system = good("interfaces: {a: {device: 'kernel:eth0'}}\npolicy: p.yaml\nstate: ../s\n");
+    assert_eq!(system.workers, Workers { placement: Placement::Count(1), idle: Idle::Poll });
+    assert_eq!(system.conntrack, Conntrack::default());
+    assert_eq!(system.policy, PathBuf::from("dir/p.yaml"));
+    assert_eq!(system.state, PathBuf::from("dir/../s"));
+    assert_eq!(system.control.api, PathBuf::from("/run/sluice/sluice.sock"));
+}
+
+#[test]
+fn off_no_and_false_are_one_thing() {
+    for off in ["off", "no", "false", "'off'", "No"] {
+        let text = format!(
+            "interfaces: {{a: {{device: 'kernel:e', rp_filter: {off}}}}}\nmemory: {{hugepages: {off}}}\n\
+             conntrack: {{tcp_loose: {off}, log_invalid: {off}}}\ncontrol: {{metrics: {off}}}\nicmp: {{ratelimit: {off}}}\n"
+        );
+        let system = good(&text);
+        assert_eq!(system.interfaces[0].rp_filter, RpFilter::Off);
+        assert_eq!(system.memory.hugepages, Hugepages::Off);
+        assert!(!system.conntrack.tcp_loose);
+        assert_eq!(system.control.metrics, None);
+        assert_eq!(system.icmp.ratelimit, None);
+    }
+}
+
+#[test]
+fn routes_take_weights_devices_metrics_and_types() {
+    let system = good(
+        "interfaces:\n  a: {device: 'kernel:e0', addresses: [10.0.0.1/24, 'fd00::1/64']}\n  \
+         b: {device: 'kernel:e1', addresses: [10.1.0.1/24]}\nroutes:\n  \
+         - {to: 192.0.2.0/24, via: [10.0.0.2, {address: 10.1.0.2, weight: 3}]}\n  \
+         - {to: default, via: 'fe80::1', dev: a, metric: 5}\n  - {to: 198.51.100.1, dev: b}\n  \
+         - {to: 203.0.113.0/24, type: blackhole}\n",
+    );
+    let RouteTarget::Via(hops) = &system.routes[0].target else { panic!() };
+    let hops: Vec<_> = hops.iter().map(|hop| (hop.dev.as_str(), hop.weight)).collect();
+    assert_eq!(hops, [("a", 1), ("b", 3)]);
+    assert_eq!((system.routes[1].to.to_string().as_str(), system.routes[1].metric), ("::/0", 5));
+    assert_eq!(system.routes[2].target, RouteTarget::Dev("b".into()));
+    assert_eq!(system.routes[3].target, RouteTarget::Blackhole);
+}
+
+#[test]
+fn what_is_wrong_is_refused_and_placed() {
+    let two =
+        "interfaces:\n  a: {device: 'kernel:e0', addresses: [10.0.0.1/24]}\n  b: {device: 'kernel:e1'}\n";
+    let with_two = |rest: &str| format!("{two}{rest}");
+    let cases: Vec<(String, &str)> = vec![
+        ("".into(), "the file is empty; write `{}` if that is meant"),
+        ("{}".into(), "1:1: the system file needs `interfaces`"),
+        ("interfaces: {}".into(), "1:13: `interfaces` is empty: a router needs at least one"),
+        (with_two("workrs: {}"), "4:1: unknown key `workrs` in the system file / did you mean `workers`?"),
+        (with_two("workers: {cores: [1], count: 2}"), "4:30: `workers` takes `cores` or `count`, not both"),
+        (with_two("workers: {cores: [1, 1]}"), "4:22: core 1 is given twice"),
+        (with_two("workers: {cores: [x]}"), "4:19: `x` is no core number (0 to 1023)"),
+        (with_two("workers: {count: 0}"), "4:18: `count` must be a number from 1 to 128, not `0`"),
+        (
+            with_two("workers: {idle: yeild}"),
+            "4:17: `idle` must be one of `poll`, `yield`, not `yeild` / did you mean `yield`?",
+        ),
+        (
+            with_two("memory: {mbufs: many}"),
+            "4:17: `mbufs` must be a number from 1024 to 67108864, not `many`",
+        ),
+        (
+            "interfaces: {a: {device: 'kernal:e'}}".into(),
+            "1:26: `kernal:e` is no device: pci:, kernel:, xdp:, tap:, memif:, pcap: or vdev:; did you mean `kernel`?",
+        ),
+        ("interfaces: {a: {device: 'pci:3b'}}".into(), "1:26: `3b` is no PCI address (0000:3b:00.0)"),
+        ("interfaces: {a: {}}".into(), "1:17: interface `a` needs `device`"),
+        (
+            "interfaces: {a23456789012345x: {device: 'kernel:e'}}".into(),
+            "1:14: interface name `a23456789012345x` is longer than 15 characters",
+        ),
+        ("interfaces: {a/b: {device: 'kernel:e'}}".into(), "1:14: `a/b` is no interface name"),
+        (
+            "interfaces: {e: {device: 'kernel:e'}}".into(),
+            "1:14: interface `e` needs another name: a link named `e` is there",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e'}, b: {device: 'kernel:e'}}".into(),
+            "1:39: interfaces `a` and `b` are both on kernel:e / give each its own `vlan`",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e', addresses: kernel}}".into(),
+            "1:49: `addresses: kernel` is not supported yet; list the addresses",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e', addresses: [10.0.0.1/33]}}".into(),
+            "1:50: `10.0.0.1/33` has no valid prefix length (0 to 32)",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e', addresses: [224.0.0.1/24]}}".into(),
+            "1:50: `224.0.0.1/24` cannot be an interface's address",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e', mtu: 1000, addresses: ['fd00::1/64']}}".into(),
+            "1:43: mtu 1000 is too small for an interface with IPv6 addresses (1280)",
+        ),
+        (
+            "interfaces: {a: {device: 'kernel:e', addresses: [10.0.0.1/24, 10.0.0.1/16]}}".into(),
+            "1:14: interface `a` has address 10.0.0.1 twice",
+        ),
+        (with_two("routes: [{to: 10.1.0.0/16, via: 10.9.0.1}]"), "4:33: 10.9.0.1 is on no interface's link"),
+        (
+            with_two("routes: [{to: 10.1.0.0/16, via: 10.0.0.1}]"),
+            "4:33: 10.0.0.1 is one of the router's own addresses",
+        ),
+        (
+            with_two("routes: [{to: 10.1.0.1/16, via: 10.0.0.2}]"),
+            "4:15: `10.1.0.1/16` has bits set behind its prefix / did you mean `10.1.0.0/16`?",
+        ),
+        (
+            with_two("routes: [{to: 'fd00::/8', via: 10.0.0.2}]"),
+            "4:15: route to fd00::/8 via 10.0.0.2 mixes IPv4 and IPv6",
+        ),
+        (
+            with_two("routes: [{to: default, dev: a}]"),
+            "4:15: `default` without `via` could be either family: write 0.0.0.0/0 or ::/0",
+        ),
+        (with_two("routes: [{to: 10.1.0.0/16}]"), "4:10: a route needs `via`, `dev` or `type`"),
+        (with_two("routes: [{to: 10.1.0.0/16, dev: c}]"), "4:10: unknown interface `c`"),
+        (
+            with_two("routes: [{to: 10.1.0.0/16, dev: a}, {to: 10.1.0.0/16, dev: b}]"),
+            "4:37: a second route to 10.1.0.0/16 with metric 0 / \
+             the first is at 4:10; for several next hops give `via` a list",
+        ),
+        (
+            with_two("routes: [{to: 'fd00::/8', via: 'fe80::1'}]"),
+            "4:32: link-local address fe80::1 needs `dev`",
+        ),
+        (with_two("neighbours: [{address: 10.0.0.2}]"), "4:14: a neighbour needs `mac`"),
+        (
+            with_two("neighbours: [{address: 10.0.0.2, mac: 01:00:5e:00:00:01}]"),
+            "4:39: `01:00:5e:00:00:01` is no unicast MAC address",
+        ),
+        (
+            with_two("conntrack: {timeouts: {tcp_establishd: 5d}}"),
+            "4:24: unknown key `tcp_establishd` in `timeouts` / did you mean `tcp_established`?",
+        ),
+        (
+            with_two("conntrack: {timeouts: {udp: 5x}}"),
+            "4:29: `5x` is no duration; write it as 30s, 10m, 1h30m or 5d, or in seconds",
+        ),
+        (with_two("conntrack: {max: -1}"), "4:18: `max` must be a number from 1 to 268435456, not `-1`"),
+        (
+            with_two("icmp: {ratelimit: 5/fortnight}"),
+            "4:19: `5/fortnight` is no rate; write it as 10/second (or minute, hour, day)",
+        ),
+        (
+            with_two("control: {metrics: localhost}"),
+            "4:20: `localhost` is no ADDRESS:PORT (127.0.0.1:9843) and not off",
+        ),
+        (with_two("state: [x]"), "4:8: state must be a single value, not a list"),
+        (with_two("state: x\nstate: y"), "5:1: `state` is given twice"),
+    ];
+    for (text, expected) in cases {
+        let found = System::parse("s.yaml", &text).expect_err(&text);
+        let shown: Vec<String> = found.iter().map(brief).collect();
+        assert_eq!(shown, [expected], "{text}");
+    }
+}
+
+/// A finding without its file: `line:col: message / hint`.
+fn brief(d: &crate::Diagnostic) -> String {
+    let hint = d.hint.as_ref().map(|hint| format!(" / {hint}")).unwrap_or_default();
+    let place = if d.line > 0 { format!("{}:{}: ", d.line, d.column) } else { String::new() };
+    format!("{place}{}{hint}", d.message)
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let text = "workers: {idle: x}\ninterfaces: {a: {device: y}}\nroutes: 5\nicmp: {burst: no}\n";
+    let lines: Vec<u32> = System::parse("s", text).unwrap_err().iter().map(|d| d.line).collect();
+    assert_eq!(lines, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_line() {
+    let found = System::load(Path::new("/nonexistent/sluice.yaml")).unwrap_err();
+    assert_eq!(
+        found.to_string(),
+        "/nonexistent/sluice.yaml: cannot be read: No such file or directory (os error 2)"
+    );
+}
