@@ -101,6 +101,8 @@ pub enum Martian {
 
 /// Which address, if any, no router may forward or take in from a wire. Nobody is told about such a packet.
 ///
+/// The kernel judges IPv6 before any hook, but IPv4 only when it routes, behind the tracker and `prerouting`.
+///
 /// `0.0.0.0` is a legal source only towards `255.255.255.255` (DHCP) and link-local groups; `::` is legal as
 /// a source (duplicate address detection), and it is for the router not to *forward* it.
 ///

@@ -27,6 +27,8 @@ mod parse;
 mod protocol;
 mod quoted;
 pub mod rewrite;
+#[cfg(test)]
+mod samples;
 mod shard;
 pub mod split;
 pub mod tcp;

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use crate::bytes::HeaderMut;
 use crate::packet::Packet;
-use crate::{Addrs, checksum, ipv4, ipv6};
+use crate::{Addrs, checksum, icmp, ipv4, ipv6};
 
 const V6_PAD1: u8 = 0;
 const V6_PADN: u8 = 1;
@@ -26,16 +26,19 @@ pub enum HopByHop {
     Pass,
     /// A bad length, too much or bad padding, too many options, or an unknown one that says: drop.
     Drop,
-    /// An unknown option that says: drop and answer with a parameter problem.
+    /// An unknown option that says: drop and answer with a parameter problem; or a jumbo payload that is none.
     Problem {
-        /// Its place, in bytes from the beginning of the IPv6 header.
-        pointer: u8,
+        /// The parameter problem's code.
+        code: u8,
+        /// What it points at, in bytes from the beginning of the IPv6 header.
+        pointer: u16,
         /// Whether packets to a multicast address are answered too.
         even_to_multicast: bool,
     },
 }
 
-/// Reads the hop-by-hop options of an IPv6 packet, if the first next header says that there are any.
+/// Reads the hop-by-hop options of an IPv6 packet, if the first next header says that there are any. The kernel does
+/// so before any hook.
 pub fn hop_by_hop(packet: &Packet, frame: &[u8]) -> HopByHop {
     let Addrs::V6 { .. } = packet.addrs else { return HopByHop::Pass };
     let datagram = packet.datagram(frame);
@@ -70,14 +73,9 @@ fn hop_by_hop_options(options: &[u8]) -> HopByHop {
                 padding = 0;
                 count += 1;
                 let at = ipv6::HEADER + 2 + (options.len() - rest.len());
-                match judge(kind, value) {
+                match judge(kind, value, at as u16) {
                     HopByHop::Pass => {}
-                    HopByHop::Problem { even_to_multicast, .. } => {
-                        // Beyond 255 bytes a router need not look; a pointer that does not fit is not told.
-                        let Ok(pointer) = u8::try_from(at) else { return HopByHop::Drop };
-                        return HopByHop::Problem { pointer, even_to_multicast };
-                    }
-                    HopByHop::Drop => return HopByHop::Drop,
+                    refused => return refused,
                 }
             }
             rest = after;
@@ -89,13 +87,27 @@ fn hop_by_hop_options(options: &[u8]) -> HopByHop {
     HopByHop::Pass
 }
 
-/// One option that is no padding. An unknown one says in its upper two bits what to do.
-fn judge(kind: u8, value: &[u8]) -> HopByHop {
+/// One option that is no padding, at `pointer`. An unknown one says in its upper two bits what to do.
+fn judge(kind: u8, value: &[u8], pointer: u16) -> HopByHop {
     match (kind, kind >> 6) {
         (V6_ROUTER_ALERT, _) if value.len() == 2 => HopByHop::Pass,
-        (V6_ROUTER_ALERT | V6_JUMBO, _) | (_, 1) => HopByHop::Drop,
+        (V6_JUMBO, _) => judge_jumbo(value, pointer),
+        (V6_ROUTER_ALERT, _) | (_, 1) => HopByHop::Drop,
         (_, 0) => HopByHop::Pass,
-        (_, action) => HopByHop::Problem { pointer: 0, even_to_multicast: action == 2 },
+        (_, action) => {
+            HopByHop::Problem { code: icmp::v6::UNKNOWN_OPTION, pointer, even_to_multicast: action == 2 }
+        }
+    }
+}
+
+/// A jumbo payload option in a packet that has a payload length, as all have that were parsed: RFC 2675 section 3.
+fn judge_jumbo(value: &[u8], pointer: u16) -> HopByHop {
+    let code = icmp::v6::ERRONEOUS_FIELD;
+    match value {
+        _ if pointer % 4 != 2 => HopByHop::Drop,
+        [0, 0, _, _] => HopByHop::Problem { code, pointer: pointer + 2, even_to_multicast: false },
+        [_, _, _, _] => HopByHop::Problem { code, pointer, even_to_multicast: false },
+        _ => HopByHop::Drop,
     }
 }
 
@@ -136,7 +148,7 @@ pub struct BadOption {
     pub pointer: u8,
 }
 
-/// Checks the options of an IPv4 packet.
+/// Checks the options of an IPv4 packet. The kernel does so behind the tracker and `prerouting`: a bad one is NEW.
 ///
 /// # Errors
 /// A length beyond the header or too short for its kind, a pointer that points into the option's head, a record
@@ -168,11 +180,8 @@ pub fn check_ipv4(packet: &Packet, frame: &[u8]) -> Result<Ipv4Options, BadOptio
                 _ if option.bytes.len() < 4 => return bad(1),
                 (Some(..5), _) => return bad(POINTER),
                 (_, (_, 15)) if option.is_full() => return bad(FLAGS),
-                (_, (kind, _)) => match stamp_length(kind) {
-                    None if !option.is_full() => return bad(FLAGS),
-                    Some(length) if option.overruns(length) => return bad(POINTER),
-                    _ => (times, seen.to_fill) = (true, true),
-                },
+                (_, (kind, _)) if option.overruns(stamp_length(kind)) => return bad(POINTER),
+                _ => (times, seen.to_fill) = (true, true),
             },
             V4_ROUTER_ALERT if option.bytes.len() < 4 => return bad(1),
             V4_ROUTER_ALERT => seen.router_alert |= option.bytes.ends_with(&[0, 0]),
@@ -182,20 +191,32 @@ pub fn check_ipv4(packet: &Packet, frame: &[u8]) -> Result<Ipv4Options, BadOptio
     Ok(seen)
 }
 
-/// Bytes that one record of a timestamp option takes.
-const fn stamp_length(kind: u8) -> Option<usize> {
+/// Bytes that one record of a timestamp option takes; an unknown kind takes none.
+const fn stamp_length(kind: u8) -> usize {
     match kind {
-        TIMES => Some(4),
-        TIMES_AND_ADDRESSES | TIMES_OF_ADDRESSES => Some(8),
-        _ => None,
+        TIMES => 4,
+        TIMES_AND_ADDRESSES | TIMES_OF_ADDRESSES => 8,
+        _ => 1,
     }
 }
 
-/// Fills in the records of a packet whose options were checked, on its way out: `outgoing` is the router's address on
-/// that side, `milliseconds` the time since midnight UT. Times of given addresses are left to those who have them.
-pub fn fill_ipv4(packet: &Packet, frame: &mut [u8], outgoing: Ipv4Addr, milliseconds: u32) {
+/// What a router writes into the records of IPv4 options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// Its address on the side where the packet leaves: into a record of the route.
+    pub outgoing: Ipv4Addr,
+    /// Its address on the side where the packet came in: beside a time, where an address is asked for.
+    pub incoming: Ipv4Addr,
+    /// Milliseconds since midnight UT.
+    pub milliseconds: u32,
+}
+
+/// Fills in the records of a packet whose options were checked, on its way out. Times of given addresses are left to
+/// those who have them.
+pub fn fill_ipv4(packet: &Packet, frame: &mut [u8], ours: &Record) {
     let Addrs::V4 { .. } = packet.addrs else { return };
     let Some(header) = frame.get_mut(packet.l3.into()..packet.l4.into()) else { return };
+    let time = ours.milliseconds.to_be_bytes();
     let mut at = ipv4::HEADER;
     loop {
         let mut walk = Walk { header, at };
@@ -205,10 +226,10 @@ pub fn fill_ipv4(packet: &Packet, frame: &mut [u8], outgoing: Ipv4Addr, millisec
             (option.kind, option.is_full(), option.pointer().unwrap_or(0), option.flags());
         let Some(bytes) = header.get_mut(start..next) else { break };
         match (kind, stamp) {
-            (V4_RECORD_ROUTE, _) if !full => record(bytes, pointer, &[outgoing.octets()]),
-            (V4_TIMESTAMP, TIMES) if !full => record(bytes, pointer, &[milliseconds.to_be_bytes()]),
+            (V4_RECORD_ROUTE, _) if !full => record(bytes, pointer, &[ours.outgoing.octets()]),
+            (V4_TIMESTAMP, TIMES) if !full => record(bytes, pointer, &[time]),
             (V4_TIMESTAMP, TIMES_AND_ADDRESSES) if !full => {
-                record(bytes, pointer, &[outgoing.octets(), milliseconds.to_be_bytes()]);
+                record(bytes, pointer, &[ours.incoming.octets(), time]);
             }
             (V4_TIMESTAMP, _) if full => {
                 if let Some(flags) = bytes.get_mut(FLAGS) {

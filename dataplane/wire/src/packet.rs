@@ -245,9 +245,6 @@ pub enum Malformed {
     /// Fewer than 12 bytes of SCTP.
     #[error("sctp header cut short")]
     SctpShort,
-    /// Fewer than 4 bytes of DCCP.
-    #[error("dccp header cut short")]
-    DccpShort,
     /// GRE version 1 that is not PPTP's: no 8 bytes, or another payload than PPP.
     #[error("gre version 1 that is not pptp")]
     GrePptp,

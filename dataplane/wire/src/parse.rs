@@ -83,3 +83,6 @@ pub(crate) fn emit_arp(out: &mut [u8], l3: usize, arp: &Arp) {
     header.set_bytes::<ARP_TARGET_MAC, 6>(&arp.target_mac.0);
     header.set_bytes::<ARP_TARGET, 4>(&arp.target.octets());
 }
+
+#[cfg(test)]
+mod tests;

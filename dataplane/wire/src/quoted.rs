@@ -74,7 +74,6 @@ fn transport_of(segment: &[u8], family: Family, protocol: Protocol) -> Option<Tr
         Protocol::UDP => ports().map(|(sport, dport)| Transport::Udp { sport, dport })?,
         Protocol::UDPLITE => ports().map(|(sport, dport)| Transport::UdpLite { sport, dport })?,
         Protocol::SCTP => ports().map(|(sport, dport)| Transport::Sctp { sport, dport })?,
-        Protocol::DCCP => ports().map_or(Transport::Other, |(sport, dport)| Transport::Dccp { sport, dport }),
         _ => match transport::parse(segment, family, protocol, Fragment::Whole) {
             (Transport::Malformed(_), _) => return None,
             (transport, _) => transport,

@@ -156,12 +156,13 @@ fn sctp(segment: &[u8]) -> Read {
     (Transport::Sctp { sport, dport }, None)
 }
 
+/// DCCP is one of the unknown protocols to the tracker, so one that is too short is not INVALID.
 fn dccp(segment: &[u8]) -> Read {
-    let Some(header) = Header::<PORTS>::at(segment, 0) else {
-        return unreadable(Malformed::DccpShort);
-    };
-    let (sport, dport) = (header.be16::<SOURCE_PORT>(), header.be16::<DESTINATION_PORT>());
-    (Transport::Dccp { sport, dport }, None)
+    let transport = Header::<PORTS>::at(segment, 0).map_or(Transport::Other, |header| Transport::Dccp {
+        sport: header.be16::<SOURCE_PORT>(),
+        dport: header.be16::<DESTINATION_PORT>(),
+    });
+    (transport, None)
 }
 
 /// GRE that is too short for a header is tracked like any unknown protocol; version 1 must be PPTP's.

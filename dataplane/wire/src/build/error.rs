@@ -84,16 +84,13 @@ impl IcmpError {
         }
     }
 
-    /// A header that cannot be processed, at `pointer` bytes from the beginning of the IP header. Of IPv6 with the
-    /// code for an unknown option.
-    pub const fn parameter_problem(family: Family, pointer: u8) -> Self {
+    /// A header that cannot be processed, at `pointer` bytes from the beginning of the IP header. The codes of IPv6 are
+    /// in [`icmp::v6`]; IPv4 has one, 0.
+    pub const fn parameter_problem(family: Family, code: u8, pointer: u16) -> Self {
+        let rest = pointer as u32;
         match family {
-            Family::V4 => Self { kind: icmp::v4::PARAMETER_PROBLEM, code: 0, rest: (pointer as u32) << 24 },
-            Family::V6 => Self {
-                kind: icmp::v6::PARAMETER_PROBLEM,
-                code: icmp::v6::UNKNOWN_OPTION,
-                rest: pointer as u32,
-            },
+            Family::V4 => Self { kind: icmp::v4::PARAMETER_PROBLEM, code, rest: rest << 24 },
+            Family::V6 => Self { kind: icmp::v6::PARAMETER_PROBLEM, code, rest },
         }
     }
 }
