@@ -10,6 +10,7 @@ pub mod counters;
 pub mod engine;
 pub mod frame;
 pub mod ids;
+pub mod limit;
 pub mod lpm;
 pub mod message;
 pub mod ruleset;

@@ -187,3 +187,11 @@ pub struct Stored {
     /// The decision.
     pub action: ActionId,
 }
+
+impl CtInfo {
+    /// Whether the packet belongs to a flow, or is an error about one; if not, only `state` means anything.
+    #[inline]
+    pub const fn has_flow(&self) -> bool {
+        !matches!(self.state, CtState::Invalid | CtState::Untracked)
+    }
+}

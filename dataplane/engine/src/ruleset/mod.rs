@@ -1,9 +1,256 @@
 //! The compiled policy and its evaluation (hooks and their order are netfilter's).
+//!
+//! A [`Ruleset`] is made by a [`RulesetBuilder`], which the policy compiler feeds, and is immutable but for its
+//! counters and limits. At each hook the packet path hands [`Ruleset::evaluate`] a [`View`] of the packet and
+//! gets a [`Decision`]; marks, NOTRACK, counters and log lines come back in [`Effects`].
+//!
+//! Not here: what the decision leads to, and when it may be stored in a flow ([`Effects::is_storable`] says
+//! whether at all).
+
+mod action;
+mod address;
+mod build;
+mod counters;
+mod guard;
+mod matching;
+mod ports;
+mod view;
+mod walk;
+
+pub use action::{Action, MarkSet, Policy, Reject};
+pub use address::{AddressMatch, AddressSet, AddressSetBuilder};
+pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
+pub use counters::RuleCounters;
+pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, Test};
+pub use ports::{PortMatch, PortSet};
+pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::ids::WorkerId;
 
 /// A rule by its index in [`Ruleset::rules`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RuleId(pub u32);
 
-/// The compiled policy: immutable, shared by all workers.
+/// A counter of a [`Ruleset`]: one for each rule, by its index, then one for each hook's policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct CounterId(pub u32);
+
+/// A user chain, in the order they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainId(pub u32);
+
+/// A named set, in the order they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetId(pub u32);
+
+/// A place on a packet's way where a chain of rules is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Hook {
+    /// Received packets before tracking.
+    RawPrerouting,
+    /// The box's own packets before tracking.
+    RawOutput,
+    /// Received packets behind the tracker.
+    ManglePrerouting,
+    /// The box's own packets behind the tracker.
+    MangleOutput,
+    /// All that leaves, behind the filter.
+    ManglePostrouting,
+    /// To the box.
+    FilterInput,
+    /// Through the box.
+    FilterForward,
+    /// From the box.
+    FilterOutput,
+}
+
+impl Hook {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All, in the order of their numbers.
+    pub const ALL: [Hook; 8] = [
+        Hook::RawPrerouting,
+        Hook::RawOutput,
+        Hook::ManglePrerouting,
+        Hook::MangleOutput,
+        Hook::ManglePostrouting,
+        Hook::FilterInput,
+        Hook::FilterForward,
+        Hook::FilterOutput,
+    ];
+
+    /// Its table in the policy file.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Hook::RawPrerouting | Hook::RawOutput => "raw",
+            Hook::ManglePrerouting | Hook::MangleOutput | Hook::ManglePostrouting => "mangle",
+            Hook::FilterInput | Hook::FilterForward | Hook::FilterOutput => "filter",
+        }
+    }
+
+    /// Its chain in the policy file.
+    pub const fn chain(self) -> &'static str {
+        match self {
+            Hook::RawPrerouting | Hook::ManglePrerouting => "prerouting",
+            Hook::RawOutput | Hook::MangleOutput | Hook::FilterOutput => "output",
+            Hook::ManglePostrouting => "postrouting",
+            Hook::FilterInput => "input",
+            Hook::FilterForward => "forward",
+        }
+    }
+}
+
+/// A rule as it is shown; what it does is compiled apart.
+#[derive(Clone, Debug, Default)]
+pub struct RuleInfo {
+    /// `raw`, `mangle` or `filter`; `chains` for a rule of a user chain, whichever tables jump to it.
+    pub table: &'static str,
+    /// The chain's name in the policy file.
+    pub chain: Arc<str>,
+    /// Its place in the chain, from 1.
+    pub index: u32,
+    /// The line of the policy file, from 1; 0: made by no file.
+    pub line: u32,
+    /// Its unique name.
+    pub name: Option<Arc<str>>,
+    /// Its comment.
+    pub comment: Option<Arc<str>>,
+    /// Matches and action as the policy language has them, in one line.
+    pub text: String,
+    /// Whether it is a metric, and keeps its counter over changes of policy: it has a name, or counts.
+    pub exported: bool,
+    /// Prefix of the line that it logs.
+    pub log_prefix: Option<Arc<str>>,
+}
+
+/// The compiled policy: shared by all workers. The default one accepts everything and counts nothing.
 #[derive(Debug, Default)]
-pub struct Ruleset {}
+pub struct Ruleset {
+    bases: [Base; Hook::COUNT],
+    /// Chains are contiguous here; the same index in `guards`, `rules` and `infos` is the same rule.
+    guards: Box<[guard::Guard]>,
+    rules: Box<[walk::Rule]>,
+    infos: Box<[RuleInfo]>,
+    /// User chains by [`ChainId`].
+    chains: Box<[Range<u32>]>,
+    /// By [`SetId`].
+    address_sets: Box<[Arc<AddressSet>]>,
+    port_sets: Box<[Arc<PortSet>]>,
+    counters: RuleCounters,
+}
+
+/// The chain at a hook.
+#[derive(Clone, Debug, Default)]
+struct Base {
+    rules: Range<u32>,
+    policy: Policy,
+    reads: Reads,
+}
+
+impl Ruleset {
+    /// Whether a hook lets everything pass and counts nothing, so that it can be skipped.
+    #[inline]
+    pub fn is_empty(&self, hook: Hook) -> bool {
+        let base = self.base(hook);
+        base.rules.is_empty() && base.policy == Policy::Accept
+    }
+
+    /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.
+    pub fn evaluate(&self, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
+        walk::walk(self, hook, view, effects)
+    }
+
+    /// What any rule that a packet can meet at this hook reads: if nothing, tuple, interfaces and ct state alone
+    /// decide there.
+    #[inline]
+    pub fn reads(&self, hook: Hook) -> Reads {
+        self.base(hook).reads
+    }
+
+    /// Counts packets for a rule or a policy. Each worker counts for itself alone.
+    #[inline]
+    pub fn count(&self, worker: WorkerId, id: CounterId, packets: u64, bytes: u64) {
+        self.counters.add(worker, id, packets, bytes);
+    }
+
+    /// All rules by [`RuleId`]: the hooks' chains in the order of [`Hook::ALL`], then user chains.
+    pub fn rules(&self) -> &[RuleInfo] {
+        &self.infos
+    }
+
+    /// Packets and bytes that matched a rule, over all workers.
+    pub fn rule_counters(&self, rule: RuleId) -> (u64, u64) {
+        self.counters.sum(CounterId(rule.0))
+    }
+
+    /// Policy of a hook's chain, with the packets and bytes that it decided about.
+    pub fn policy(&self, hook: Hook) -> (Policy, u64, u64) {
+        let (packets, bytes) = self.counters.sum(self.policy_counter(hook));
+        (self.base(hook).policy, packets, bytes)
+    }
+
+    /// Goes on counting where `old` stopped, for rules that are metrics in both: those of the same name, or the
+    /// same place and text. To be called once, when no worker counts in `old` any more.
+    pub fn carry(&self, old: &Ruleset) {
+        let before: HashMap<_, _> = old.metrics().map(|(id, identity)| (identity, id)).collect();
+        for (id, identity) in self.metrics() {
+            if let Some(&same) = before.get(&identity) {
+                self.counters.carry(id, old.counters.sum(same));
+            }
+        }
+    }
+
+    /// Counters of rules that are metrics, with what makes each the same rule in another version of the policy; of
+    /// rules that are alike, also how many came before.
+    fn metrics(&self) -> impl Iterator<Item = (CounterId, (RuleIdentity<'_>, u32))> {
+        let mut alike: HashMap<RuleIdentity<'_>, u32> = HashMap::new();
+        let exported = self.infos.iter().enumerate().filter(|(_, info)| info.exported);
+        exported.map(move |(index, info)| {
+            let before = alike.entry(info.identity()).or_default();
+            let identity = (info.identity(), *before);
+            *before += 1;
+            (CounterId(index as u32), identity)
+        })
+    }
+
+    #[inline]
+    fn base(&self, hook: Hook) -> &Base {
+        let [raw_pre, raw_out, mangle_pre, mangle_out, mangle_post, input, forward, output] = &self.bases;
+        match hook {
+            Hook::RawPrerouting => raw_pre,
+            Hook::RawOutput => raw_out,
+            Hook::ManglePrerouting => mangle_pre,
+            Hook::MangleOutput => mangle_out,
+            Hook::ManglePostrouting => mangle_post,
+            Hook::FilterInput => input,
+            Hook::FilterForward => forward,
+            Hook::FilterOutput => output,
+        }
+    }
+
+    fn policy_counter(&self, hook: Hook) -> CounterId {
+        CounterId(self.infos.len() as u32 + hook as u32)
+    }
+}
+
+/// Table, chain and text of a rule; of one that has a name, the name alone.
+type RuleIdentity<'a> = (&'a str, &'a str, &'a str);
+
+impl RuleInfo {
+    /// Its name, or else its place and text.
+    fn identity(&self) -> RuleIdentity<'_> {
+        match &self.name {
+            Some(name) => ("", name, ""),
+            None => (self.table, &self.chain, &self.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

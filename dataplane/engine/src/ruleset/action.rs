@@ -1,0 +1,88 @@
+//! What a rule does with a packet that it matches.
+
+use std::sync::Arc;
+
+use sluice_wire::{Family, Packet};
+
+use crate::limit::Limit;
+use crate::ruleset::{ChainId, Decision, Rejection};
+
+/// What becomes of a packet that no rule of a hook's chain decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Policy {
+    /// It goes on.
+    #[default]
+    Accept,
+    /// It is dropped.
+    Drop,
+}
+
+/// The action of a rule.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Passes this hook.
+    Accept,
+    /// Is dropped.
+    Drop,
+    /// Is dropped, and its sender told.
+    Reject(Reject),
+    /// Goes through a user chain, then on with the next rule.
+    Jump(ChainId),
+    /// Goes through a user chain, then on behind the rule that called this one.
+    Goto(ChainId),
+    /// Leaves this chain; at a hook's chain, its policy decides.
+    Return,
+    /// Is UNTRACKED; goes on with the next rule.
+    Notrack,
+    /// Sets the packet's mark; goes on.
+    Mark(MarkSet),
+    /// Sets the flow's mark; goes on.
+    CtMark(MarkSet),
+    /// Writes a line to the log while within the limit; goes on.
+    Log(Option<Arc<Limit>>),
+    /// Only counts; goes on.
+    Count,
+}
+
+/// How `reject` tells the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reject {
+    /// A TCP reset. The builder makes the rule match TCP alone.
+    TcpReset,
+    /// Destination unreachable. The builder makes the rule match only families that have a code.
+    Unreachable {
+        /// Code for IPv4 (RFC 792, RFC 1812 section 5.2.7.1).
+        icmp: Option<u8>,
+        /// Code for IPv6 (RFC 4443 section 3.1).
+        icmpv6: Option<u8>,
+    },
+}
+
+impl Reject {
+    /// The answer in the packet's own family.
+    pub(super) fn decide(self, packet: &Packet) -> Decision {
+        let rejection = match (self, packet.family()) {
+            (Reject::TcpReset, _) => Some(Rejection::TcpReset),
+            (Reject::Unreachable { icmp, .. }, Family::V4) => icmp.map(Rejection::Icmp),
+            (Reject::Unreachable { icmpv6, .. }, Family::V6) => icmpv6.map(Rejection::Icmpv6),
+        };
+        rejection.map_or(Decision::Drop, Decision::Reject)
+    }
+}
+
+/// Sets bits of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkSet {
+    /// The new value of the masked bits.
+    pub value: u32,
+    /// The bits that change.
+    pub mask: u32,
+}
+
+impl MarkSet {
+    /// The mark afterwards.
+    #[inline]
+    pub const fn apply(self, mark: u32) -> u32 {
+        (mark & !self.mask) | (self.value & self.mask)
+    }
+}

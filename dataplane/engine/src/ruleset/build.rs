@@ -1,0 +1,280 @@
+//! From rules as the compiler states them to a [`Ruleset`]: chains laid out, guards split off, nesting checked.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sluice_wire::{Family, Protocol};
+
+use crate::ruleset::guard::Guard;
+use crate::ruleset::matching::{Match, Test};
+use crate::ruleset::view::Reads;
+use crate::ruleset::walk::{MAX_DEPTH, Rule};
+use crate::ruleset::{
+    Action, AddressSet, Base, ChainId, Hook, Policy, PortSet, Reject, RuleCounters, RuleInfo, Ruleset, SetId,
+};
+
+/// Rules that a packet may have to be compared with at one hook, jumps counted as often as they can be taken.
+const MAX_WALK: u64 = 10_000_000;
+
+/// A rule to be built in.
+#[derive(Clone, Debug)]
+pub struct RuleSpec {
+    /// All of these must hold; in any order.
+    pub tests: Vec<Test>,
+    /// What to do then.
+    pub action: Action,
+    /// How it is shown. The builder fills in table, chain and index.
+    pub info: RuleInfo,
+}
+
+/// Where a rule is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Into the chain at a hook.
+    Hook(Hook),
+    /// Into a user chain.
+    Chain(ChainId),
+}
+
+/// Why there is no [`Ruleset`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// A chain can reach itself.
+    #[error("chain {0} jumps to itself, by way of others or not")]
+    Loop(String),
+    /// Chains are nested too deep.
+    #[error("chain {0} jumps through more than {MAX_DEPTH} chains inside each other")]
+    TooDeep(String),
+    /// One packet could keep a worker busy for too long.
+    #[error("a packet may have to be compared with {rules} rules in chain {chain} (limit {MAX_WALK})")]
+    TooLong {
+        /// The chain.
+        chain: String,
+        /// Rules, those of chains jumped to counted at each jump.
+        rules: u64,
+    },
+    /// A rule, or a target, names a chain that was not made.
+    #[error("no chain has number {0}")]
+    NoChain(u32),
+    /// More rules than can be numbered.
+    #[error("{0} rules (limit 268435456)")]
+    TooMany(usize),
+}
+
+/// Collects a policy.
+#[derive(Debug, Default)]
+pub struct RulesetBuilder {
+    bases: [Chain; Hook::COUNT],
+    policies: [Policy; Hook::COUNT],
+    chains: Vec<Chain>,
+    address_sets: Vec<Arc<AddressSet>>,
+    port_sets: Vec<Arc<PortSet>>,
+}
+
+#[derive(Debug, Default)]
+struct Chain {
+    name: Arc<str>,
+    rules: Vec<RuleSpec>,
+}
+
+impl RulesetBuilder {
+    /// Accepts everything so far.
+    pub fn new() -> RulesetBuilder {
+        RulesetBuilder::default()
+    }
+
+    /// Adds a set of addresses.
+    pub fn address_set(&mut self, set: AddressSet) -> SetId {
+        self.address_sets.push(Arc::new(set));
+        SetId(self.address_sets.len() as u32 - 1)
+    }
+
+    /// Adds a set of ports. These are numbered apart from those of addresses.
+    pub fn port_set(&mut self, set: PortSet) -> SetId {
+        self.port_sets.push(Arc::new(set));
+        SetId(self.port_sets.len() as u32 - 1)
+    }
+
+    /// Adds an empty user chain.
+    pub fn chain(&mut self, name: &str) -> ChainId {
+        self.chains.push(Chain { name: name.into(), rules: Vec::new() });
+        ChainId(self.chains.len() as u32 - 1)
+    }
+
+    /// Sets what becomes of packets that no rule at a hook decided; accept unless set.
+    pub fn policy(&mut self, hook: Hook, policy: Policy) {
+        if let Some(place) = self.policies.get_mut(hook as usize) {
+            *place = policy;
+        }
+    }
+
+    /// Adds a rule at the end of a chain.
+    ///
+    /// # Errors
+    /// [`BuildError::NoChain`].
+    pub fn rule(&mut self, target: Target, mut rule: RuleSpec) -> Result<(), BuildError> {
+        let (chain, table) = match target {
+            Target::Hook(hook) => (self.bases.get_mut(hook as usize), hook.table()),
+            Target::Chain(id) => (self.chains.get_mut(id.0 as usize), "chains"),
+        };
+        let Some(chain) = chain else {
+            return Err(BuildError::NoChain(match target {
+                Target::Hook(hook) => hook as u32,
+                Target::Chain(id) => id.0,
+            }));
+        };
+        rule.tests.extend(implied(&rule.action));
+        rule.info.table = table;
+        rule.info.chain = match target {
+            Target::Hook(hook) => hook.chain().into(),
+            Target::Chain(_) => chain.name.clone(),
+        };
+        rule.info.index = chain.rules.len() as u32 + 1;
+        chain.rules.push(rule);
+        Ok(())
+    }
+
+    /// Compiles it, with counters for `workers` workers.
+    ///
+    /// # Errors
+    /// Any [`BuildError`].
+    pub fn build(self, workers: usize) -> Result<Ruleset, BuildError> {
+        let count = self.bases.iter().chain(&self.chains).map(|chain| chain.rules.len()).sum();
+        if count > 1 << 28 {
+            return Err(BuildError::TooMany(count));
+        }
+        let reads = self.check()?;
+        let mut layout = Layout::default();
+        let mut bases: [Base; Hook::COUNT] = Default::default();
+        let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(reads);
+        for (((base, chain), policy), reads) in parts {
+            *base = Base { rules: layout.put(chain), policy, reads };
+        }
+        let chains = self.chains.into_iter().map(|chain| layout.put(chain)).collect();
+        let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT);
+        Ok(Ruleset {
+            bases,
+            guards: layout.guards.into(),
+            rules: layout.rules.into(),
+            infos: layout.infos.into(),
+            chains,
+            address_sets: self.address_sets.into(),
+            port_sets: self.port_sets.into(),
+            counters,
+        })
+    }
+
+    /// Checks nesting from every chain; what each hook's rules read.
+    fn check(&self) -> Result<[Reads; Hook::COUNT], BuildError> {
+        let mut nesting = Nesting { builder: self, seen: vec![Visit::New; self.chains.len()] };
+        for id in 0..self.chains.len() {
+            nesting.visit(ChainId(id as u32), 1)?;
+        }
+        let mut reads = [Reads::NONE; Hook::COUNT];
+        for ((chain, hook), reads) in self.bases.iter().zip(Hook::ALL).zip(&mut reads) {
+            *reads = nesting.measure(chain, hook.chain(), 0)?.reads;
+        }
+        Ok(reads)
+    }
+}
+
+/// What an action demands of the packet, beside the rule's own matches.
+fn implied(action: &Action) -> Option<Test> {
+    match action {
+        Action::Reject(Reject::TcpReset) => Some(Test::is(Match::Protocol([Protocol::TCP].into()))),
+        Action::Reject(Reject::Unreachable { icmpv6: None, .. }) => Some(Test::is(Match::Family(Family::V4))),
+        Action::Reject(Reject::Unreachable { icmp: None, .. }) => Some(Test::is(Match::Family(Family::V6))),
+        _ => None,
+    }
+}
+
+/// Rules in the order of their ids.
+#[derive(Default)]
+struct Layout {
+    guards: Vec<Guard>,
+    rules: Vec<Rule>,
+    infos: Vec<RuleInfo>,
+}
+
+impl Layout {
+    fn put(&mut self, chain: Chain) -> Range<u32> {
+        let start = self.rules.len() as u32;
+        for mut spec in chain.rules {
+            let mut guard = Guard::default();
+            spec.tests.iter().for_each(|test| guard.presuppose(test));
+            spec.tests.retain(|test| !guard.absorb(test));
+            spec.tests.sort_by_key(|test| test.what.rank());
+            self.guards.push(guard);
+            self.rules.push(Rule { tests: spec.tests.into(), action: spec.action });
+            self.infos.push(spec.info);
+        }
+        start..self.rules.len() as u32
+    }
+}
+
+/// Follows jumps, each chain once.
+struct Nesting<'a> {
+    builder: &'a RulesetBuilder,
+    seen: Vec<Visit>,
+}
+
+#[derive(Clone, Copy)]
+enum Visit {
+    New,
+    Open,
+    Done(Extent),
+}
+
+/// What entering a chain can come to.
+#[derive(Clone, Copy, Default)]
+struct Extent {
+    /// Chains inside each other.
+    depth: usize,
+    /// Rules compared.
+    rules: u64,
+    reads: Reads,
+}
+
+impl Nesting<'_> {
+    fn visit(&mut self, id: ChainId, depth: usize) -> Result<Extent, BuildError> {
+        let index = id.0 as usize;
+        let builder = self.builder;
+        let (Some(chain), Some(seen)) = (builder.chains.get(index), self.seen.get_mut(index)) else {
+            return Err(BuildError::NoChain(id.0));
+        };
+        match *seen {
+            Visit::Done(extent) => return Ok(extent),
+            Visit::Open => return Err(BuildError::Loop(chain.name.to_string())),
+            Visit::New => *seen = Visit::Open,
+        }
+        let extent = self.measure(chain, &chain.name, depth)?;
+        if let Some(seen) = self.seen.get_mut(index) {
+            *seen = Visit::Done(extent);
+        }
+        Ok(extent)
+    }
+
+    fn measure(&mut self, chain: &Chain, name: &str, depth: usize) -> Result<Extent, BuildError> {
+        let mut extent = Extent { rules: chain.rules.len() as u64, ..Extent::default() };
+        for rule in &chain.rules {
+            let reads = rule.tests.iter().fold(extent.reads, |reads, test| reads.union(test.what.reads()));
+            extent.reads = reads;
+            let (Action::Jump(to) | Action::Goto(to)) = &rule.action else { continue };
+            // Recursion ends here at the latest; the memory of visits makes the check below exact.
+            if depth > MAX_DEPTH {
+                return Err(BuildError::TooDeep(name.to_string()));
+            }
+            let inner = self.visit(*to, depth + 1)?;
+            extent.depth = extent.depth.max(inner.depth + 1);
+            extent.rules = extent.rules.saturating_add(inner.rules);
+            extent.reads = extent.reads.union(inner.reads);
+        }
+        if extent.depth > MAX_DEPTH {
+            return Err(BuildError::TooDeep(name.to_string()));
+        }
+        if extent.rules > MAX_WALK {
+            return Err(BuildError::TooLong { chain: name.to_string(), rules: extent.rules });
+        }
+        Ok(extent)
+    }
+}

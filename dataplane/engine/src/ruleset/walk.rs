@@ -1,0 +1,152 @@
+//! The linear walk: rule after rule of a chain, with netfilter's jumps. Later the oracle that a classifier must equal.
+//!
+//! Of each rule only its guard is touched until one admits the packet. The stack is an array: the builder refuses
+//! policies whose chains are nested deeper, and loops.
+//!
+//! Source: nft(8), "verdict statement": `return` in a hook's chain leaves it to the policy; behind a chain that was
+//! gone to, evaluation goes on where that chain's caller would have.
+
+use std::ops::{ControlFlow, Range};
+
+use crate::ruleset::guard::GuardKey;
+use crate::ruleset::view::{Decision, Effects, Reads, View};
+use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
+
+/// Chains inside each other, that of the hook not counted. Source: nft's `NFT_JUMP_STACK_SIZE`.
+pub(super) const MAX_DEPTH: usize = 16;
+
+/// What a rule asks beside its guard, and what it does.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) tests: Box<[Test]>,
+    pub(super) action: Action,
+}
+
+impl Rule {
+    fn matches(&self, ruleset: &Ruleset, view: &View<'_>, reads: &mut Reads) -> bool {
+        self.tests.iter().all(|test| test.holds(ruleset, view, reads))
+    }
+}
+
+pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
+    let base = ruleset.base(hook);
+    effects.rule = None;
+    let mut walk = Walk { ruleset, at: base.rules.clone(), callers: Default::default(), depth: 0 };
+    let key = GuardKey::of(view);
+    while let Some((id, rule)) = walk.next_match(key, view, &mut effects.reads) {
+        note(ruleset, CounterId(id.0), view, effects);
+        if let ControlFlow::Break(decision) = walk.act(id, &rule.action, view, effects) {
+            effects.rule = Some(id);
+            return decision;
+        }
+    }
+    if !ruleset.is_empty(hook) {
+        note(ruleset, ruleset.policy_counter(hook), view, effects);
+    }
+    match base.policy {
+        Policy::Accept => Decision::Accept,
+        Policy::Drop => Decision::Drop,
+    }
+}
+
+/// Notes a counter, or counts it at once where there is no room.
+fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
+    if !effects.counted.push(id) {
+        ruleset.count(view.worker, id, 1, u64::from(view.packet.length()));
+    }
+}
+
+/// Where a packet is in the chains.
+struct Walk<'r> {
+    ruleset: &'r Ruleset,
+    /// What is left of the current chain.
+    at: Range<u32>,
+    /// What is left of the chains that jumped here.
+    callers: [Range<u32>; MAX_DEPTH],
+    depth: usize,
+}
+
+impl<'r> Walk<'r> {
+    /// The next rule that matches, in this chain or behind it.
+    fn next_match(
+        &mut self,
+        key: GuardKey,
+        view: &View<'_>,
+        reads: &mut Reads,
+    ) -> Option<(RuleId, &'r Rule)> {
+        loop {
+            let start = self.at.start as usize;
+            let guards = self.ruleset.guards.get(start..self.at.end as usize).unwrap_or_default();
+            for (offset, guard) in guards.iter().enumerate() {
+                if !guard.admits(key) {
+                    continue;
+                }
+                let Some(rule) = self.ruleset.rules.get(start + offset) else { continue };
+                if rule.matches(self.ruleset, view, reads) {
+                    let id = RuleId((start + offset) as u32);
+                    self.at.start = id.0 + 1;
+                    return Some((id, rule));
+                }
+            }
+            self.at = self.pop()?;
+        }
+    }
+
+    fn act(
+        &mut self,
+        id: RuleId,
+        action: &Action,
+        view: &mut View<'_>,
+        effects: &mut Effects,
+    ) -> ControlFlow<Decision> {
+        match action {
+            Action::Accept => return ControlFlow::Break(Decision::Accept),
+            Action::Drop => return ControlFlow::Break(Decision::Drop),
+            Action::Reject(how) => return ControlFlow::Break(how.decide(view.packet)),
+            Action::Jump(chain) => self.jump(*chain),
+            Action::Goto(chain) => self.at = self.chain(*chain),
+            Action::Return => self.at = self.pop().unwrap_or_default(),
+            Action::Notrack => effects.notrack = true,
+            Action::Mark(set) => view.mark = set.apply(view.mark),
+            Action::CtMark(set) => mark_flow(*set, view, effects),
+            Action::Log(limit) => {
+                let addrs = &view.packet.addrs;
+                let within = limit.as_ref().is_none_or(|l| l.take(view.now.nanos, addrs.src(), addrs.dst()));
+                effects.reads = effects.reads.union(Reads::LIMIT);
+                if within {
+                    effects.logs.push(id);
+                }
+            }
+            Action::Count => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn jump(&mut self, chain: ChainId) {
+        if let Some(caller) = self.callers.get_mut(self.depth) {
+            *caller = self.at.clone();
+            self.depth += 1;
+            self.at = self.chain(chain);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Range<u32>> {
+        self.depth = self.depth.checked_sub(1)?;
+        self.callers.get(self.depth).cloned()
+    }
+
+    fn chain(&self, chain: ChainId) -> Range<u32> {
+        self.ruleset.chains.get(chain.0 as usize).cloned().unwrap_or_default()
+    }
+}
+
+/// Notes a flow's new mark only where it changes, so that a flow that has its mark gets a stored answer.
+fn mark_flow(set: MarkSet, view: &mut View<'_>, effects: &mut Effects) {
+    if let Some(flow) = view.ct.as_mut().filter(|ct| ct.has_flow()) {
+        let mark = set.apply(flow.mark);
+        if mark != flow.mark {
+            flow.mark = mark;
+            effects.ct_mark = Some(mark);
+        }
+    }
+}
