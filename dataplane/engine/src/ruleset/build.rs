@@ -182,8 +182,12 @@ impl RulesetBuilder {
 fn implied(action: &Action) -> Option<Test> {
     match action {
         Action::Reject(Reject::TcpReset) => Some(Test::is(Match::Protocol([Protocol::TCP].into()))),
-        Action::Reject(Reject::Unreachable { icmpv6: None, .. }) => Some(Test::is(Match::Family(Family::V4))),
-        Action::Reject(Reject::Unreachable { icmp: None, .. }) => Some(Test::is(Match::Family(Family::V6))),
+        Action::Reject(Reject::Unreachable { icmpv6: None, .. }) => {
+            Some(Test::is(Match::Family([Family::V4].into())))
+        }
+        Action::Reject(Reject::Unreachable { icmp: None, .. }) => {
+            Some(Test::is(Match::Family([Family::V6].into())))
+        }
         _ => None,
     }
 }

@@ -34,13 +34,12 @@ impl GuardKey {
         let packet = view.packet;
         let interface = |id: Option<InterfaceId>| u64::from(id.map_or(NO_INTERFACE, |id| id.0));
         let ports = packet.ports().map_or(0, |(_, dport)| HAS_PORTS | u64::from(dport) << DPORT);
-        let family = if packet.family() == Family::V6 { IS_V6 } else { 0 };
         GuardKey(
             u64::from(packet.protocol.0) << PROTOCOL
                 | interface(view.ingress) << INGRESS
                 | interface(view.egress) << EGRESS
                 | ports
-                | family
+                | family_bit(packet.family())
                 | state_bit(state_of(view)),
         )
     }
@@ -50,6 +49,10 @@ impl GuardKey {
 #[inline]
 pub(super) fn state_of(view: &View<'_>) -> CtState {
     view.ct.map_or(CtState::Invalid, |ct| ct.state)
+}
+
+fn family_bit(family: Family) -> u64 {
+    if family == Family::V6 { IS_V6 } else { 0 }
 }
 
 fn state_bit(state: CtState) -> u64 {
@@ -86,9 +89,10 @@ impl Guard {
                 [protocol] => self.demand(0xff << PROTOCOL, u64::from(protocol.0) << PROTOCOL),
                 _ => false,
             },
-            (Match::Family(family), false) => {
-                self.demand(IS_V6, if *family == Family::V6 { IS_V6 } else { 0 })
-            }
+            (Match::Family(list), false) => match **list {
+                [family] => self.demand(IS_V6, family_bit(family)),
+                _ => false,
+            },
             (Match::Ingress(list), false) => self.demand_interface(list, INGRESS),
             (Match::Egress(list), false) => self.demand_interface(list, EGRESS),
             (Match::DestinationPort(ports), false) => match ports.single() {
@@ -108,7 +112,7 @@ impl Guard {
             _ => None,
         };
         if let Some(family) = family {
-            self.demand(IS_V6, if family == Family::V6 { IS_V6 } else { 0 });
+            self.demand(IS_V6, family_bit(family));
         }
         let protocol = match &test.what {
             Match::TcpFlags { .. } => Some(Protocol::TCP),

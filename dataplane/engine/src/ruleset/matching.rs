@@ -39,7 +39,7 @@ pub enum Match {
     /// Kind of the source address.
     Origin(Box<[AddressKind]>),
     /// Address family.
-    Family(Family),
+    Family(Box<[Family]>),
     /// Protocol, in IPv6 that behind all extension headers.
     Protocol(Box<[Protocol]>),
     /// Source address.
@@ -69,7 +69,7 @@ pub enum Match {
         status: Status,
     },
     /// Direction in the flow.
-    Direction(Direction),
+    Direction(Box<[Direction]>),
     /// Any bit of the flow's status.
     Status(Status),
     /// The flow's mark.
@@ -211,7 +211,7 @@ impl Match {
             Match::Egress(list) => Some(view.egress.is_some_and(|id| list.contains(&id))),
             Match::To(kinds) => Some(kinds.contains(&view.interfaces.kind(packet.addrs.dst()))),
             Match::Origin(kinds) => Some(kinds.contains(&view.interfaces.kind(packet.addrs.src()))),
-            Match::Family(family) => Some(packet.family() == *family),
+            Match::Family(list) => Some(list.contains(&packet.family())),
             Match::Protocol(list) => Some(list.contains(&packet.protocol)),
             Match::Source(addresses) => addresses.contains(ruleset, packet.addrs.src()),
             Match::Destination(addresses) => addresses.contains(ruleset, packet.addrs.dst()),
@@ -220,7 +220,7 @@ impl Match {
             Match::Ct { states, status } => Some(
                 states.contains(state_of(view)) || flow(view).is_some_and(|f| any_status(f.status, *status)),
             ),
-            Match::Direction(direction) => flow(view).map(|flow| flow.direction == *direction),
+            Match::Direction(list) => flow(view).map(|flow| list.contains(&flow.direction)),
             Match::Status(status) => flow(view).map(|flow| any_status(flow.status, *status)),
             Match::CtMark(list) => flow(view).map(|flow| any_mark(list, flow.mark)),
             Match::Mark(list) => Some(any_mark(list, view.mark)),

@@ -21,7 +21,7 @@ pub use action::{Action, MarkSet, Policy, Reject};
 pub use address::{AddressMatch, AddressSet, AddressSetBuilder};
 pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
 pub use counters::RuleCounters;
-pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, Test};
+pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, StateSet, Test};
 pub use ports::{PortMatch, PortSet};
 pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
 
