@@ -65,13 +65,14 @@ impl Lines {
     }
 }
 
-/// What drivers log as errors though all is well. All of it the tap driver's: it fails to set up flow rules in a kernel that
-/// has no multiq discipline, which we never use, and to reach secondary processes, which there are none of.
+/// What drivers log as errors though all is well: the tap driver fails to set up flow rules, which we never use, in a kernel
+/// that has no multiq discipline; it and memif fail to reach secondary processes, of which there are none.
 const HARMLESS: &[&str] = &[
     "Specified qdisc kind is unknown",
     "multiq qdisc",
     "Disabling rte flow support",
     "req to secondary",
+    "Failed to register mp action callback",
     "Disabling remote netdev support",
 ];
 

@@ -157,9 +157,9 @@ impl Port {
     fn set_up_rss(&self) -> RssState {
         let Some(request) = &self.rss else { return RssState::default() };
         let port = self.device.port();
-        let hash = request.verify_hash(port) && self.delivers_hash;
-        let steering = program_reta(port, self.info.reta_size, self.config.rx_queues);
-        RssState { hash, steering }
+        let table = program_reta(port, self.info.reta_size, self.config.rx_queues);
+        let ours = request.verify_hash(port);
+        RssState { hash: ours && self.delivers_hash, steering: ours && table }
     }
 }
 

@@ -45,7 +45,7 @@ const ADDRESSES_ONLY: u64 = sys::SLUICE_RSS_IPV4
 pub(crate) struct RssState {
     /// The hash in its mbufs is ours.
     pub(crate) hash: bool,
-    /// Its table leads to the queue of the owner's number.
+    /// Our hash leads, by its table, to the queue of the owner's number.
     pub(crate) steering: bool,
 }
 

@@ -60,6 +60,12 @@ impl StartedPort {
         self.rss.hash && self.rss.steering
     }
 
+    /// Whether packets arrive at the queue of their flow's owner, with or without the hash in the mbuf (virtio: without).
+    #[must_use]
+    pub fn rss_steering(&self) -> bool {
+        self.rss.steering
+    }
+
     /// Whether [`crate::Mbuf::rss_hash`] gives hashes for this port's packets, wherever they arrive.
     #[must_use]
     pub fn rss_hash_valid(&self) -> bool {
