@@ -41,7 +41,7 @@ enum Verb {
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
-    Conntrack(conntrack::ConntrackArgs),
+    Conntrack(Box<conntrack::ConntrackArgs>),
 }
 
 /// Why a verb ended without doing what it was asked.
@@ -91,7 +91,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Apply(a) => policy::apply(&client, &a, args.json).await,
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
-        Verb::Conntrack(a) => conntrack::conntrack(&client, a, args.json).await,
+        Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
     }
 }
 

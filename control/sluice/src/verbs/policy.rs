@@ -1,9 +1,10 @@
 //! `sluice check`, `apply` and `reload`: policies before and while they run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use sluice_api::{ApplyReply, FlowHandling, ReloadReply};
+use sluice_api::{ApplyReply, ApplyRequest, FlowHandling, Interface, ReloadReply};
+use sluice_config::{Diagnostics, InterfaceNames, Policy, System};
 
 use crate::client::{Client, refused};
 use crate::{Failure, Outcome, print_json, print_line};
@@ -42,17 +43,100 @@ enum Flows {
     Flush,
 }
 
-/// Parses and compiles offline.
-pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
-    let _ = (args, json);
-    Err(Failure::No(None))
+impl From<Flows> for FlowHandling {
+    fn from(flows: Flows) -> FlowHandling {
+        match flows {
+            Flows::Keep => FlowHandling::Keep,
+            Flows::Recheck => FlowHandling::Recheck,
+            Flows::Flush => FlowHandling::Flush,
+        }
+    }
 }
 
-/// Sends a policy with all the files that it refers to; the daemon checks it again.
+/// Parses, compiles and runs the policy's own tests, offline.
+pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
+    readable(&args.policy)?;
+    let mut found = Diagnostics::new();
+    let mut passed = None;
+    match judge(args, &mut found) {
+        Ok(tests) => passed = Some(tests),
+        Err(errors) => found.append(errors),
+    }
+    let refused = found.has_errors() || (args.strict && !found.is_empty()) || passed.is_none();
+    let (errors, warnings) = (found.errors().count(), found.warnings().count());
+    if json {
+        print_json(&serde_json::json!({"valid": !refused, "tests": passed, "diagnostics": found}))?;
+    } else {
+        found.iter().for_each(|d| eprintln!("{d}"));
+    }
+    if refused {
+        return Err(Failure::No(Some(format!(
+            "{}: {errors} errors, {warnings} warnings",
+            args.policy.display()
+        ))));
+    }
+    if args.config.is_none() && !json {
+        eprintln!("sluice: interface names are taken as given; --config FILE checks them");
+    }
+    let tests = passed.filter(|n| *n > 0).map(|n| format!(", {n} tests passed")).unwrap_or_default();
+    if json { Ok(()) } else { print_line(&format!("{}: valid{tests}", args.policy.display())) }
+}
+
+/// Warnings go to `found`; the number of tests that passed.
+fn judge(args: &CheckArgs, found: &mut Diagnostics) -> Result<usize, Diagnostics> {
+    let system = match &args.config {
+        Some(path) => {
+            let (system, warnings) = System::load(path)?;
+            found.append(warnings);
+            Some(system)
+        }
+        None => None,
+    };
+    let names = system.as_ref().map(System::interface_names);
+    let (policy, warnings) = Policy::load(&args.policy, names.as_ref())?;
+    found.append(warnings);
+    let compiled = sluice_compiler::check(&policy, system.as_ref(), 1)?;
+    found.append(compiled.warnings);
+    Ok(compiled.tests)
+}
+
+/// Sends a policy with all the files that it refers to; the daemon checks it again, against what it runs on.
 pub(crate) async fn apply(client: &Client, args: &ApplyArgs, json: bool) -> Outcome {
-    let _ = (client, args, json, FlowHandling::Keep, print_line as fn(&str) -> Outcome);
-    let _: Option<ApplyReply> = None;
-    Err(Failure::No(None))
+    readable(&args.policy)?;
+    // With the daemon's interface names, so that every error comes at once.
+    let interfaces: Vec<Interface> = client.get("/v1/interfaces").await?;
+    let names = InterfaceNames::new(interfaces.into_iter().map(|i| i.name));
+    let (policy, _) = Policy::load(&args.policy, Some(&names)).map_err(|found| {
+        found.iter().for_each(|d| eprintln!("{d}"));
+        Failure::No(Some(format!("{}: refused, what runs stays", args.policy.display())))
+    })?;
+    let request = ApplyRequest {
+        name: policy.source.name,
+        text: policy.source.text,
+        files: policy.source.files,
+        flows: args.flows.into(),
+        confirm: None,
+        strict: args.strict,
+    };
+    let reply: ApplyReply = client.post("/v1/policy/apply", &request).await?.map_err(|e| refused(&e))?;
+    if json {
+        return print_json(&reply);
+    }
+    for w in &reply.warnings {
+        eprintln!("{}", w.rendered.trim_end());
+    }
+    print_line(&format!(
+        "applied as generation {}: {} rules, compiled in {:.3} s; {} flows kept, {} deleted",
+        reply.generation, reply.rules, reply.compile_seconds, reply.flows_kept, reply.flows_deleted
+    ))
+}
+
+/// A file that cannot be read is no answer about its contents: exit code 2.
+fn readable(path: &Path) -> Outcome {
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Failure::CouldNotAsk(format!("cannot read {}: {e}", path.display()))),
+    }
 }
 
 /// Has the daemon read both files again.

@@ -196,7 +196,11 @@ fn workers(list: &[Worker]) -> Vec<String> {
         if whole == 0 { "-".to_string() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
     };
     for w in list {
-        let cycles = if w.packets == 0 { "-".to_string() } else { (w.busy_cycles / w.packets).to_string() };
+        let cycles = if w.packets == 0 {
+            "-".to_string()
+        } else {
+            (w.busy_cycles.checked_div(w.packets).unwrap_or(0)).to_string()
+        };
         t.row(vec![
             w.worker.to_string(),
             w.core.to_string(),
