@@ -157,14 +157,6 @@ pub struct CtInfo {
     pub original: OriginalTuple,
 }
 
-impl CtInfo {
-    /// Whether the packet belongs to a flow, or is an error about one; if not, only `state` means anything.
-    #[inline]
-    pub const fn has_flow(&self) -> bool {
-        !matches!(self.state, CtState::Invalid | CtState::Untracked)
-    }
-}
-
 /// The tuple of a flow's first packet, before NAT. Ports are 0 for protocols without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalTuple {
