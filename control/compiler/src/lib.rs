@@ -9,7 +9,12 @@
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::ruleset::Ruleset;
 
+mod compile;
+mod lower;
 mod names;
+mod problems;
+mod sets;
+mod text;
 
 pub use names::Names;
 
@@ -29,8 +34,8 @@ pub struct Compiled {
 /// # Errors
 /// One diagnostic for each place that asks for something the data plane cannot do.
 pub fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compiled, Diagnostics> {
-    let _ = (policy, names, workers);
-    Ok(Compiled { ruleset: Ruleset::default(), warnings: Diagnostics::new(), tests: 0 })
+    let (ruleset, warnings) = compile::compile(policy, names, workers)?;
+    Ok(Compiled { ruleset, warnings, tests: 0 })
 }
 
 /// Compiles a policy and runs its tests. Without a system file, interface names are taken as given, and whether a

@@ -1,0 +1,192 @@
+//! The compilation itself: sets, chains, rules and policies, in this order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sluice_config::policy::{
+    Action as Asked, ChainPolicy, Hook as At, HookChain, MarkSet as AskedMark, Reject as AskedReject, Rule,
+    Table,
+};
+use sluice_config::{Diagnostics, Policy, Span};
+use sluice_engine::limit::{Limit, LimitPer};
+use sluice_engine::ruleset::{
+    Action, BuildError, ChainId, Hook, MarkSet, Policy as Fallback, Reject, RuleInfo, RuleSpec, Ruleset,
+    RulesetBuilder, Target,
+};
+
+use crate::Names;
+use crate::lower::Lowering;
+use crate::problems::Problems;
+use crate::sets::Sets;
+use crate::text;
+
+/// Lines at once that a `log` rule with a limit writes, as nft's `limit` has it.
+const LOG_BURST: u32 = 5;
+
+/// The ruleset and its warnings; or all that stands in the way.
+pub(crate) fn compile(
+    policy: &Policy,
+    names: &Names,
+    workers: usize,
+) -> Result<(Ruleset, Diagnostics), Diagnostics> {
+    let mut builder = RulesetBuilder::new();
+    let sets = Sets::build(policy, &mut builder);
+    let chains = policy.chains.keys().map(|name| (name.as_str(), builder.chain(name))).collect();
+    let mut compiler = Compiler {
+        lowering: Lowering { policy, names, sets: &sets },
+        chains,
+        builder,
+        problems: Problems::new(policy),
+    };
+    for chain in &policy.hooks {
+        compiler.hook(chain);
+    }
+    for (name, chain) in &policy.chains {
+        if let Some(id) = compiler.chains.get(name.as_str()).copied() {
+            compiler.rules(Target::Chain(id), &chain.rules);
+        }
+    }
+    compiler.finish(workers)
+}
+
+struct Compiler<'a> {
+    lowering: Lowering<'a>,
+    chains: HashMap<&'a str, ChainId>,
+    builder: RulesetBuilder,
+    problems: Problems<'a>,
+}
+
+impl Compiler<'_> {
+    fn hook(&mut self, chain: &HookChain) {
+        let Some(hook) = engine_hook(chain.table, chain.hook) else {
+            self.refuse_nat(chain);
+            return;
+        };
+        let fallback = match chain.policy {
+            ChainPolicy::Accept => Fallback::Accept,
+            ChainPolicy::Drop => Fallback::Drop,
+        };
+        self.builder.policy(hook, fallback);
+        self.rules(Target::Hook(hook), &chain.rules);
+    }
+
+    /// A `nat` chain that does nothing is let pass: a policy may well begin with all chains empty.
+    fn refuse_nat(&mut self, chain: &HookChain) {
+        let message = format!("nat is not supported by this version: {}.{}", chain.table, chain.hook);
+        if chain.policy == ChainPolicy::Drop {
+            self.problems.error(chain.span, None, format!("{message} with policy drop"));
+        }
+        for rule in &chain.rules {
+            let action = rule.action.name();
+            self.problems.error(rule.action.span, Some(rule), format!("{message}, action {action}"));
+        }
+    }
+
+    fn rules(&mut self, target: Target, rules: &[Rule]) {
+        for rule in rules {
+            let tests = self.lowering.tests(rule, &mut self.problems);
+            let Some(action) = self.action(rule) else { continue };
+            let spec = RuleSpec { tests, action, info: info(rule) };
+            if let Err(error) = self.builder.rule(target, spec) {
+                self.problems.error(rule.span, Some(rule), error.to_string());
+            }
+        }
+    }
+
+    /// None if the action was refused.
+    fn action(&mut self, rule: &Rule) -> Option<Action> {
+        Some(match &rule.action.value {
+            Asked::Accept => Action::Accept,
+            Asked::Drop => Action::Drop,
+            Asked::Reject(reject) => Action::Reject(lower_reject(*reject)),
+            Asked::Jump(name) => Action::Jump(self.chain(name, rule)?),
+            Asked::Goto(name) => Action::Goto(self.chain(name, rule)?),
+            Asked::Return => Action::Return,
+            Asked::Notrack => Action::Notrack,
+            Asked::Mark(set) => Action::Mark(lower_mark(*set)),
+            Asked::CtMark(set) => Action::CtMark(lower_mark(*set)),
+            Asked::Count => Action::Count,
+            Asked::Log(log) => Action::Log(log.limit.map(|rate| {
+                Arc::new(Limit::new(rate.count, rate.unit.duration(), LOG_BURST, LimitPer::Rule))
+            })),
+            Asked::Helper(helper) => {
+                let message = format!("helpers are not supported by this version: {}", helper.name());
+                self.problems.error(rule.action.span, Some(rule), message);
+                return None;
+            }
+            nat @ (Asked::Snat(_) | Asked::Masquerade(_) | Asked::Dnat(_) | Asked::Redirect(_)) => {
+                let message = format!("nat is not supported by this version: action {}", nat.name());
+                self.problems.error(rule.action.span, Some(rule), message);
+                return None;
+            }
+        })
+    }
+
+    fn chain(&mut self, name: &str, rule: &Rule) -> Option<ChainId> {
+        let chain = self.chains.get(name).copied();
+        if chain.is_none() {
+            self.problems.error(rule.action.span, Some(rule), format!("unknown chain {name}"));
+        }
+        chain
+    }
+
+    fn finish(mut self, workers: usize) -> Result<(Ruleset, Diagnostics), Diagnostics> {
+        let span_of = |error: &BuildError| {
+            let name = match error {
+                BuildError::Loop(name) | BuildError::TooDeep(name) => name,
+                BuildError::TooLong { chain, .. } => chain,
+                BuildError::NoChain(_) | BuildError::TooMany(_) => return Span::default(),
+            };
+            self.lowering.policy.chains.get(name).map_or(Span::default(), |chain| chain.span)
+        };
+        match self.builder.build(workers) {
+            Ok(ruleset) => self.problems.finish().map(|warnings| (ruleset, warnings)),
+            Err(error) => {
+                self.problems.error(span_of(&error), None, error.to_string());
+                self.problems.finish().and(Err(Diagnostics::new()))
+            }
+        }
+    }
+}
+
+/// The engine's hook; None for those of `nat`.
+pub(crate) const fn engine_hook(table: Table, hook: At) -> Option<Hook> {
+    Some(match (table, hook) {
+        (Table::Raw, At::Prerouting) => Hook::RawPrerouting,
+        (Table::Raw, At::Output) => Hook::RawOutput,
+        (Table::Mangle, At::Prerouting) => Hook::ManglePrerouting,
+        (Table::Mangle, At::Output) => Hook::MangleOutput,
+        (Table::Mangle, At::Postrouting) => Hook::ManglePostrouting,
+        (Table::Filter, At::Input) => Hook::FilterInput,
+        (Table::Filter, At::Forward) => Hook::FilterForward,
+        (Table::Filter, At::Output) => Hook::FilterOutput,
+        _ => return None,
+    })
+}
+
+fn info(rule: &Rule) -> RuleInfo {
+    let log_prefix = match &rule.action.value {
+        Asked::Log(log) => Some(log.prefix.as_str().into()),
+        _ => None,
+    };
+    RuleInfo {
+        line: rule.span.line,
+        name: rule.name.as_ref().map(|name| name.value.as_str().into()),
+        comment: rule.comment.as_deref().map(Into::into),
+        text: text::rule(rule),
+        exported: rule.name.is_some() || rule.action.value == Asked::Count,
+        log_prefix,
+        ..RuleInfo::default()
+    }
+}
+
+const fn lower_reject(reject: AskedReject) -> Reject {
+    match reject {
+        AskedReject::TcpReset => Reject::TcpReset,
+        other => Reject::Unreachable { icmp: other.icmp_code(), icmpv6: other.icmpv6_code() },
+    }
+}
+
+const fn lower_mark(set: AskedMark) -> MarkSet {
+    MarkSet { value: set.value, mask: set.mask }
+}
