@@ -94,7 +94,7 @@ mod tests {
         let kernel = || Device::Kernel("eth0".into());
         let pci = || Device::Pci("0000:01:00.0".into());
         for (mtu, device, expected) in
-            [(1500, kernel(), 2176), (1500, pci(), 2176), (9000, kernel(), 16512), (9000, pci(), 9344)]
+            [(1500, kernel(), 2176), (1500, pci(), 2176), (9000, kernel(), 12416), (9000, pci(), 9344)]
         {
             assert_eq!(room(&config(mtu, device)).unwrap(), expected, "mtu {mtu}");
         }
