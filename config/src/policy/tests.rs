@@ -419,3 +419,57 @@ fn without_a_system_file_interfaces_are_taken_as_given() {
     assert_eq!(matches[0].value, InterfaceMatch::Zone("a".into()));
     assert_eq!(matches[1].value, InterfaceMatch::Interface("y".into()));
 }
+
+#[test]
+fn what_cannot_do_what_its_author_meant_is_a_warning() {
+    let raw = |rules: &str, rest: &str| format!("raw: {{prerouting: [{rules}]}}\n{rest}");
+    let both = "{proto: tcp, dport: 80, action: notrack}, {proto: tcp, sport: 80, action: notrack}";
+    let one_way = "NOTRACK of one direction only: no rule untracks the answers, which will be tracked";
+    let shadowed =
+        |at: &str, by: &str| vec![format!("{at}: rule never applies: the one at {by} takes all its packets")];
+    let dead = |at: &str, what: &str, by: &str| {
+        vec![format!("{at}: {what} for traffic that the rule at {by} marks NOTRACK does nothing")]
+    };
+    let forward = |rules: &str| format!("filter: {{forward: [{rules}]}}");
+    let cases: Vec<(String, Vec<String>)> = vec![
+        ("sets: {a: {type: net, elements: []}}".into(), vec!["1:8: set `a` is empty".into()]),
+        ("chains: {a: [], b: [{action: {jump: a}}]}".into(), vec![
+            "1:10: nothing jumps to chain `a`".into(),
+            "1:17: nothing jumps to chain `b`".into(),
+        ]),
+        (raw("{dport: 80, action: notrack}", ""), vec![format!("1:20: {one_way}")]),
+        (raw("{in: wan, action: notrack}", ""), vec![format!("1:20: {one_way}")]),
+        (raw("{in: wan, dport: 80, action: notrack}, {in: lan0, sport: 80, action: notrack}", ""), vec![]),
+        (raw("{in: [wan, lan0], action: notrack}", ""), vec![]),
+        (raw(both, ""), vec![]),
+        (raw("{to: [local, broadcast, multicast], action: accept}, {action: notrack}", ""), vec![]),
+        ("raw: {prerouting: [{to: local, dport: 53, action: notrack}], output: [{sport: 53, action: notrack}]}".into(), vec![]),
+        (raw("{src: 10.0.0.0/8, dst: 192.0.2.1, action: notrack}, {src: 192.0.2.0/24, dst: 10.0.0.0/8, action: notrack}", ""),
+            vec![format!("1:72: {one_way}")]),
+        (raw("{ct: new, action: accept}", ""), vec!["1:20: rule never applies: in raw no packet has a flow yet".into()]),
+        (raw(both, "nat: {prerouting: [{in: wan, proto: tcp, dport: 80, action: {dnat: 10.0.0.9}}]}"), dead("2:20", "NAT", "1:20")),
+        (raw(both, "mangle: {prerouting: [{proto: tcp, dport: 80, action: {helper: ftp}}]}"), dead("2:23", "a helper", "1:20")),
+        (raw(both, "nat: {prerouting: [{in: wan, proto: tcp, dport: 81, action: {dnat: 10.0.0.9}}]}"), vec![]),
+        (raw("{to: local, action: accept}, {action: notrack}", "nat: {postrouting: [{out: wan, action: masquerade}]}"),
+            dead("2:21", "NAT", "1:49")),
+        (raw("{in: lan0, action: accept}, {action: notrack}", "nat: {postrouting: [{out: wan, action: masquerade}]}"), vec![]),
+        (forward("{dport: 80, action: drop}, {proto: tcp, dport: 80, action: accept}"), shadowed("1:47", "1:20")),
+        (forward("{action: drop}, {dport: 80, action: accept, name: x}"), shadowed("1:36", "1:20")),
+        (forward("{src: 10.0.0.0/8, action: drop}, {src: [10.1.0.0/16, 10.2.0.1-10.2.0.9], action: accept}"), shadowed("1:53", "1:20")),
+        (forward("{dport: [1-99, 200], action: drop}, {dport: [200, 5], action: accept}"), shadowed("1:56", "1:20")),
+        (forward("{tcp_flags: syn/syn, action: drop}, {tcp_flags: 'syn/syn,ack', action: accept}"), shadowed("1:56", "1:20")),
+        (forward("{limit: 1/s, action: accept}, {dport: 80, action: accept}, {action: count}, {dport: 81, action: drop}"), vec![]),
+        (forward("{dport: 80, not: {src: 10.0.0.1}, action: drop}, {dport: 80, action: accept}"), vec![]),
+        (forward("{not: {src: 10.0.0.1}, action: drop}, {dport: 80, not: {src: 10.0.0.1}, action: accept}"), shadowed("1:58", "1:20")),
+        (format!("zones: {{in: [lan0, lan1]}}\n{}", forward("{in: in, action: drop}, {in: lan1, action: accept}")), shadowed("2:44", "2:20")),
+    ];
+    let mut wrong = String::new();
+    for (text, expected) in cases {
+        let (_, warnings) = read(&text);
+        let found: Vec<String> = warnings.iter().map(brief).collect();
+        if found != expected {
+            wrong += &format!("{text}\n  expected {expected:?}\n  found {found:?}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

@@ -1,4 +1,52 @@
-//! Lint.
-use super::Policy;
+//! Warnings: what is valid, and cannot do what its author meant. Errors with `check --strict`.
+//!
+//! None of these is exact: a warning is given only where the rules themselves prove it, so that a policy without warnings
+//! may still have a rule that never applies.
+
+mod cover;
+mod shadow;
+mod untracked;
+
+use super::{CtState, Matches, Policy, Rule, Table};
 use crate::decode::Reader;
-pub(super) fn policy(_reader: &mut Reader<'_>, _policy: &Policy) {}
+
+/// Warns about a policy that has no errors.
+pub(super) fn policy(reader: &mut Reader<'_>, policy: &Policy) {
+    for set in policy.sets.values().filter(|set| set.elements.is_empty()) {
+        reader.warning(set.span, format!("set `{}` is empty", set.name));
+    }
+    for chain in policy.chains.values().filter(|chain| chain.used_by.is_empty()) {
+        reader.warning(chain.span, format!("nothing jumps to chain `{}`", chain.name));
+    }
+    for chain in &policy.hooks {
+        shadow::check(reader, policy, &chain.rules);
+        if chain.table == Table::Raw {
+            before_tracking(reader, &chain.rules);
+        }
+    }
+    for chain in policy.chains.values() {
+        shadow::check(reader, policy, &chain.rules);
+    }
+    untracked::check(reader, policy);
+    reader.rule = None;
+}
+
+fn warn(reader: &mut Reader<'_>, rule: &Rule, message: String) {
+    reader.rule = rule.name.as_ref().map(|name| name.value.clone());
+    reader.warning(rule.span, message);
+}
+
+/// In raw nothing is tracked yet: a packet there is INVALID to `ct`, or UNTRACKED behind a `notrack`, and has no flow.
+/// Source: Linux `nft_ct_get_eval`, seen with nft at priority raw.
+fn before_tracking(reader: &mut Reader<'_>, rules: &[Rule]) {
+    let flow = |m: &Matches| {
+        let states = m.ct.as_ref().is_some_and(|list| {
+            !list.iter().any(|state| matches!(state, CtState::Untracked | CtState::Invalid))
+        });
+        let orig = m.ct_dir.is_some() || m.ct_orig.is_some() || m.ct_status.is_some();
+        states || orig || m.ct_helper.is_some() || m.ct_mark.is_some()
+    };
+    for rule in rules.iter().filter(|rule| flow(&rule.matches)) {
+        warn(reader, rule, "rule never applies: in raw no packet has a flow yet".to_string());
+    }
+}
