@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sluice_engine::DropReason;
 use sluice_engine::counters::{Counter, InterfaceCounters, WorkerCounters};
-use sluice_engine::ids::InterfaceId;
+use sluice_engine::ids::{InterfaceId, PortId};
 use sluice_engine::world::Interfaces;
 use sluice_rte::Mbuf;
 
@@ -22,11 +22,7 @@ pub(crate) struct Account {
 
 impl Account {
     pub(crate) fn new(counters: Arc<WorkerCounters>, interfaces: &Interfaces, ports: usize) -> Account {
-        let first = |port: usize| {
-            let mut of_port =
-                interfaces.iter().filter(|(_, interface)| usize::from(interface.port.0) == port);
-            of_port.next().map(|(id, _)| id)
-        };
+        let first = |port| interfaces.any_of_port(PortId(u16::try_from(port).unwrap_or(u16::MAX)));
         Account { counters, first_interface: (0..ports).map(first).collect() }
     }
 

@@ -12,7 +12,7 @@ use sluice_wire::MacAddr;
 /// What is fixed before any device exists.
 #[derive(Clone, Debug)]
 pub struct DataplaneConfig {
-    /// The CPU that each worker is pinned to, 1 to 127 of them. Two workers may share one (with [`Idle::Yield`]).
+    /// The CPU that each worker is pinned to, 1 to 48 of them. Two workers may share one (with [`Idle::Yield`]).
     pub workers: Vec<usize>,
     /// What a worker does when there is nothing to do.
     pub idle: Idle,

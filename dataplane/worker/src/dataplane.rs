@@ -22,8 +22,8 @@ use crate::notice;
 use crate::source::Source;
 use crate::thread::{self, Post};
 
-/// Most workers: DPDK registers 127 threads, and a packet's owner is a remainder of seven bits of its hash.
-const MAX_WORKERS: usize = 127;
+/// Most workers: each has a ring to each other, of which DPDK has room for about 2,500.
+const MAX_WORKERS: usize = 48;
 
 /// Buffers that a worker's thread keeps back.
 const POOL_CACHE: u32 = 256;
@@ -178,6 +178,12 @@ impl Opened {
     /// The ports, by [`PortId`].
     pub fn ports(&self) -> &[PortInfo] {
         &self.ports
+    }
+
+    /// The packet buffers, for counting them.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Mempool {
+        &self.pool
     }
 
     /// Starts a thread for each worker, and returns when all of them poll.

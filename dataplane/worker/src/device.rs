@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::net::if_::if_nametoindex;
+use nix::unistd::geteuid;
 use sluice_rte::vdev::{self, MemifRole, Pcap, Vdev};
 use sluice_rte::{Eal, Error, Mempool, Port, PortConfig, PortIndex, RxQueue, StartedPort, TxQueue};
 use sluice_wire::MacAddr;
@@ -12,11 +13,15 @@ use sluice_wire::MacAddr;
 use crate::config::{Device, PortSpec, TapSpec};
 use crate::error::StartError;
 
-/// Most queues of a tap (`MAX_TAP_QUEUES` of the kernel's older versions, and of DPDK's driver).
-const TAP_QUEUES: u16 = 16;
+/// Most queues of a tap: DPDK 22.11's driver passes the descriptors of all of them, receive and transmit, in an array of
+/// eight, and writes past its end if there are more.
+const TAP_QUEUES: u16 = 4;
 
 /// Descriptors of a queue. A NIC's ring of this many lasts some 70 µs at 14.88 Mpps.
 const DESCRIPTORS: u16 = 1024;
+
+/// A tap's driver sets a buffer aside for each descriptor and uses one.
+const TAP_DESCRIPTORS: u16 = 32;
 
 /// A started device with all its queues.
 pub(crate) struct OpenDevice {
@@ -62,7 +67,9 @@ impl Maker<'_> {
             let vdev = vdev::tap(&name, &tap.name, Some(mac.0))?;
             let index = self.eal.create_vdev(&vdev.name, &vdev.args)?;
             let queues = self.workers.min(TAP_QUEUES);
-            self.start(index, PortConfig { mtu, all_multicast: false, ..config(queues, queues) })
+            let config =
+                PortConfig { mtu, all_multicast: false, rx_desc: TAP_DESCRIPTORS, ..config(queues, queues) };
+            self.start(index, config)
         };
         open().map_err(|error| explain(error, &tap.name, &Device::Tap(tap.name.clone())))
     }
@@ -86,6 +93,7 @@ impl Maker<'_> {
         };
         let config = PortConfig {
             mtu: port_mtu(spec),
+            rx_desc: if matches!(spec.device, Device::Tap(_)) { TAP_DESCRIPTORS } else { DESCRIPTORS },
             // A MAC address of its own is more than these devices' filters know of.
             promiscuous: spec.mac.is_some() || matches!(spec.device, Device::Tap(_)),
             ..config(rx, tx)
@@ -196,9 +204,14 @@ fn free_name(name: &str, ifname: &str) -> Result<(), StartError> {
 }
 
 fn explain(error: Error, name: &str, device: &Device) -> StartError {
+    let needs_rights = matches!(device, Device::Kernel(_) | Device::Xdp(_) | Device::Tap(_));
     match error {
         Error::NotPermitted { .. } => {
             StartError::NotPermitted { what: format!("interface {name}: {device}") }
+        }
+        // Not all drivers tell why they got no socket.
+        Error::Failed { .. } if needs_rights && !geteuid().is_root() => {
+            StartError::NotPermitted { what: format!("interface {name}: {device} ({error})") }
         }
         error => StartError::Device {
             name: name.to_owned(),

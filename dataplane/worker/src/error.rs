@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Neither the user nor the capabilities for what a device needs.
-    #[error("not permitted: {what} needs root (or CAP_NET_ADMIN and CAP_NET_RAW)")]
+    #[error("{what}: not permitted: needs root, or CAP_NET_ADMIN and CAP_NET_RAW")]
     NotPermitted {
         /// What was tried.
         what: String,

@@ -22,6 +22,8 @@ mod notice;
 mod poll;
 mod shell;
 mod source;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use config::{DataplaneConfig, Device, Hugepages, Idle, PortSpec, StartConfig, TapSpec};

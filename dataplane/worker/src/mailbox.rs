@@ -21,8 +21,8 @@ const NEIGHBOURS_A_ROUND: usize = 16;
 /// How often packets on hold are looked at for their timeout.
 const SWEEP_INTERVAL: Millis = Millis(100);
 
-/// Flows that one step of a deletion looks at.
-const DELETE_BUDGET: usize = 1024;
+/// Flows that one step of a deletion removes.
+const DELETE_BUDGET: usize = 256;
 
 impl Worker {
     /// Takes some commands; false after [`Command::Stop`], or when control is gone.
@@ -42,26 +42,22 @@ impl Worker {
     }
 
     fn obey(&mut self, command: Command) {
-        let worker = self.id;
+        let (worker, now) = (self.id, self.shell.now);
         match command {
             Command::Adopt(world) => self.adopt(worker, world),
             Command::Originate(interface, bytes) => {
-                self.engine.originate(self.shell.now, interface, &bytes, &mut self.shell);
+                self.engine.originate(now, interface, &bytes, &mut self.shell);
             }
             Command::List { request, cursor, filter, mut batch } => {
-                let next = None;
-                let _ = (cursor, filter, &mut batch);
+                let next = self.engine.conntrack().list(now, cursor, &filter, &mut batch);
                 self.shell.notices.answer(Event::Listed { request, worker, next, batch });
             }
             Command::Delete { request, cursor, filter } => {
-                let now = self.shell.now;
-                let (deleted, next) = (0, None);
-                let _ = (now, cursor, filter, DELETE_BUDGET);
+                let (deleted, next) = self.engine.conntrack().delete(now, cursor, &filter, DELETE_BUDGET);
                 self.shell.notices.answer(Event::Deleted { request, worker, next, deleted });
             }
             Command::Update { request, flow, update } => {
-                let done = false;
-                let _ = (flow, update);
+                let done = self.engine.conntrack().update(now, flow, update);
                 self.shell.notices.answer(Event::Updated { request, worker, done });
             }
             Command::Stop => {}
