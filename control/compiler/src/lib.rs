@@ -15,6 +15,8 @@ mod names;
 mod problems;
 mod sets;
 mod text;
+pub mod topology;
+mod trial;
 
 pub use names::Names;
 
@@ -45,5 +47,16 @@ pub fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compile
 /// As [`compile`]; and one diagnostic for each test that fails.
 pub fn check(policy: &Policy, system: Option<&System>, workers: usize) -> Result<Compiled, Diagnostics> {
     let names = system.map_or_else(|| Names::as_given(policy), Names::of);
-    compile(policy, &names, workers)
+    let mut compiled = compile(policy, &names, workers)?;
+    if !policy.tests.is_empty() {
+        // Tests take tokens from limits, and count: they get a ruleset of their own.
+        let (ruleset, _) = compile::compile(policy, &names, 1)?;
+        let (passed, warnings) = trial::run(policy, &ruleset, &names, system)?;
+        compiled.tests = passed;
+        compiled.warnings.append(warnings);
+    }
+    Ok(compiled)
 }
+
+#[cfg(test)]
+mod tests;
