@@ -1,12 +1,27 @@
-//! One worker's engine: its shard of flows, its view of the world, its counters.
+//! One worker's engine: its shard of flows, its view of the world, its counters; and the passes in which a burst is
+//! worked through, so that memory is asked for before it is needed.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::conntrack::{Conntrack, FlowBudget};
+use sluice_wire::build::IcmpError;
+use sluice_wire::{Packet, Parsed, parse, set_addresses};
+
+use crate::conntrack::{Conntrack, FlowBudget, Found, Key, TrackHook, Tracked};
 use crate::counters::WorkerCounters;
-use crate::frame::{Frame, Outbox};
-use crate::ids::{Now, WorkerId};
-use crate::world::World;
+use crate::decision::{self, Decisions};
+use crate::frame::{Frame, Outbox, Outlet};
+use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::pipeline;
+use crate::stage::link::LinkHeader;
+use crate::stage::raw::{self, Raw};
+use crate::stage::{admit, answer, settle, track};
+use crate::transit::{Bench, Destination, Egress, NextHop, Sender, Transit};
+use crate::verdict::{DropReason, Verdict};
+use crate::world::{NeighbourKey, NeighbourState, World};
+
+/// Frames that are worked through together: enough to hide memory's latency, few enough to stay in the first cache.
+const BURST: usize = 64;
 
 /// What an engine is made with; fixed while it runs.
 #[derive(Clone, Debug)]
@@ -27,20 +42,44 @@ pub struct EngineConfig {
 
 /// One worker's engine. Not shared: every method that judges takes `&mut self`.
 pub struct Engine {
-    pub(crate) config: EngineConfig,
-    pub(crate) world: Arc<World>,
-    pub(crate) conntrack: Conntrack,
+    config: EngineConfig,
+    world: Arc<World>,
+    conntrack: Conntrack,
+    decisions: Decisions,
+    scratch: Vec<u8>,
+    /// Empty between bursts; kept for its memory.
+    arrivals: Vec<Arrival>,
+}
+
+/// A packet of a burst between the passes.
+struct Arrival {
+    /// Its frame's place in the burst.
+    at: usize,
+    packet: Packet,
+    sender: Sender,
+    raw: Raw,
+    key: Option<Key>,
+    found: Option<Found>,
 }
 
 impl Engine {
     /// An engine with an empty table.
     pub fn new(config: EngineConfig, world: Arc<World>) -> Engine {
-        let conntrack = Conntrack::new(&config);
-        Engine { config, world, conntrack }
+        Engine {
+            conntrack: Conntrack::new(&config),
+            config,
+            world,
+            decisions: Decisions::new(),
+            scratch: vec![0; answer::SCRATCH],
+            arrivals: Vec::with_capacity(BURST),
+        }
     }
 
     /// Uses `world` from now on and gives the old one back, to be freed elsewhere.
     pub fn adopt(&mut self, world: Arc<World>) -> Arc<World> {
+        if world.generation != self.world.generation {
+            self.decisions.clear();
+        }
         std::mem::replace(&mut self.world, world)
     }
 
@@ -56,38 +95,187 @@ impl Engine {
 
     /// Judges a burst: afterwards every frame has a verdict other than [`crate::Verdict::Pending`].
     pub fn process(&mut self, now: Now, burst: &mut [Frame<'_>], out: &mut dyn Outbox) {
-        let _ = (now, burst, out);
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for frames in burst.chunks_mut(BURST) {
+            let mut bench = self.bench(now, out);
+            admit_all(&mut bench, frames, &mut arrivals);
+            look_up_all(&mut bench, &mut arrivals);
+            for arrival in arrivals.drain(..) {
+                if let Some(frame) = frames.get_mut(arrival.at) {
+                    let verdict = judge(&mut bench, frame, arrival);
+                    settle::settle(bench.counters, frame, verdict);
+                }
+            }
+        }
+        self.arrivals = arrivals;
     }
 
     /// A frame that was held: its next hop's address is known now. Verdict is `Transmit`, or `Hold` again.
-    pub fn release(&mut self, now: Now, frame: &mut Frame<'_>, key: crate::world::NeighbourKey) {
-        let _ = (now, frame, key);
+    pub fn release(&mut self, now: Now, frame: &mut Frame<'_>, key: NeighbourKey) {
+        let known = self.world.neighbours.get(&key);
+        let interface = self.world.interfaces.get(key.interface);
+        let verdict = match (known.map(|neighbour| (neighbour, neighbour.state)), interface) {
+            (Some((neighbour, NeighbourState::Reachable(mac))), Some(interface)) => {
+                neighbour.touch(now.tick);
+                set_addresses(frame.bytes_mut(), mac, interface.mac);
+                frame.egress = Some(key.interface);
+                Verdict::Transmit(interface.port)
+            }
+            _ => Verdict::Hold(key),
+        };
+        settle::settle(&self.config.counters, frame, verdict);
     }
 
     /// A frame that was held: its next hop does not answer. Verdict is `Answered` (host unreachable) or a drop.
-    pub fn unreachable(
-        &mut self,
-        now: Now,
-        frame: &mut Frame<'_>,
-        key: crate::world::NeighbourKey,
-        out: &mut dyn Outbox,
-    ) {
-        let _ = (now, frame, key, out);
+    pub fn unreachable(&mut self, now: Now, frame: &mut Frame<'_>, key: NeighbourKey, out: &mut dyn Outbox) {
+        let mut bench = self.bench(now, out);
+        let verdict = match (parse(frame.bytes()), frame.ingress) {
+            (Ok(Parsed::Ip(packet)), Some(ingress)) => {
+                let mut t = Transit::new(&mut bench, frame, packet, Sender::Wire(ingress));
+                let error = IcmpError::host_unreachable(packet.family());
+                answer::error(&mut t, error, DropReason::NeighbourFailed)
+            }
+            // A program on the box finds out by its own patience; the router asks no questions.
+            _ => Verdict::Drop(DropReason::NeighbourFailed),
+        };
+        frame.egress = Some(key.interface);
+        settle::settle(&self.config.counters, frame, verdict);
     }
 
     /// A frame made by control, see [`crate::message::Command::Originate`].
-    pub fn originate(
-        &mut self,
-        now: Now,
-        interface: crate::ids::InterfaceId,
-        frame: &[u8],
-        out: &mut dyn Outbox,
-    ) {
-        let _ = (now, interface, frame, out);
+    pub fn originate(&mut self, now: Now, interface: InterfaceId, frame: &[u8], out: &mut dyn Outbox) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let length = frame.len();
+        if let Some(room) = scratch.get_mut(answer::HEADROOM..answer::HEADROOM + length)
+            && let Ok(length) = u16::try_from(length)
+        {
+            room.copy_from_slice(frame);
+            let mut own = answer::own_frame(&mut scratch, length, interface);
+            self.originate_own(now, interface, &mut own, out);
+        }
+        self.scratch = scratch;
+    }
+
+    fn originate_own(&mut self, now: Now, id: InterfaceId, frame: &mut Frame<'_>, out: &mut dyn Outbox) {
+        let mut bench = self.bench(now, out);
+        let Some(interface) = bench.world.interfaces.get(id) else { return };
+        if let Ok(Parsed::Ip(_)) = parse(frame.bytes()) {
+            let egress = Egress { interface: id, next: NextHop::Given };
+            answer::dispatch(&mut bench, frame, Destination::Onward(egress), None);
+            return;
+        }
+        let header = LinkHeader::of(frame.bytes(), interface.vlan);
+        if header.insert(frame)
+            && let Some(room) = bench.out.frame(Outlet::Wire(interface.port), usize::from(frame.len))
+            && room.len() == usize::from(frame.len)
+        {
+            room.copy_from_slice(frame.bytes());
+            settle::piece(bench.counters, Some(id), usize::from(frame.len));
+        }
     }
 
     /// Work that time asks for: expiry of flows, a bounded step of it. Called once a poll round.
     pub fn tick(&mut self, now: Now) {
         self.conntrack.expire(now, 64);
     }
+
+    fn bench<'a>(&'a mut self, now: Now, out: &'a mut dyn Outbox) -> Bench<'a> {
+        Bench {
+            now,
+            worker: self.config.worker,
+            workers: self.config.workers,
+            world: &self.world,
+            counters: &self.config.counters,
+            conntrack: &mut self.conntrack,
+            decisions: &mut self.decisions,
+            scratch: &mut self.scratch,
+            out,
+        }
+    }
 }
+
+/// First pass: frames that are packets of ours and pass `raw` become arrivals, all others end here. Asks for the
+/// buckets that their flows would be in.
+fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut Vec<Arrival>) {
+    for (at, frame) in frames.iter_mut().enumerate() {
+        match admit_one(bench, frame, at) {
+            ControlFlow::Continue(arrival) => arrivals.push(arrival),
+            ControlFlow::Break(verdict) => settle::settle(bench.counters, frame, verdict),
+        }
+    }
+}
+
+#[inline]
+fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, at: usize) -> ControlFlow<Verdict, Arrival> {
+    let (packet, sender) = admit::admit(bench, frame)?;
+    let mut arrival = Arrival { at, packet, sender, raw: Raw::default(), key: None, found: None };
+    if let Sender::Wire(ingress) = sender {
+        arrival.raw = raw::prerouting(bench, &packet, ingress, frame.bytes())?;
+        if !arrival.raw.untracked {
+            arrival.key = bench.conntrack.key(&packet);
+            if let Some(key) = &arrival.key {
+                bench.conntrack.prefetch(key);
+            }
+        }
+    }
+    ControlFlow::Continue(arrival)
+}
+
+/// Second pass: finds the flows, and asks for their entries.
+fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
+    for arrival in arrivals {
+        if let Some(key) = &arrival.key {
+            arrival.found = bench.conntrack.find(bench.now, key);
+            if let Some(found) = &arrival.found {
+                bench.conntrack.prefetch_flow(found.flow);
+            }
+        }
+    }
+}
+
+/// Third pass, one by one in the order of arrival: the tracker, then what is stored in the flow, else the whole path.
+#[inline]
+fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, mut arrival: Arrival) -> Verdict {
+    let Sender::Wire(ingress) = arrival.sender else {
+        let mut t = Transit::new(bench, frame, arrival.packet, arrival.sender);
+        let ControlFlow::Break(verdict) = pipeline::sent(&mut t);
+        return t.finish(verdict);
+    };
+    let tracked = classify(bench, frame, &arrival);
+    track::count(&bench.counters.states, &tracked);
+    match tracked {
+        Tracked::Drop(reason) => return Verdict::Drop(reason),
+        Tracked::Flow { flow, direction, state } => {
+            let of = (flow, direction, state);
+            if let Some(verdict) = decision::replay(bench, frame, &mut arrival.packet, of, ingress) {
+                return verdict;
+            }
+        }
+        _ => {}
+    }
+    let mut t = Transit::new(bench, frame, arrival.packet, arrival.sender);
+    t.mark = arrival.raw.mark;
+    t.set_tracked(tracked);
+    let ControlFlow::Break(verdict) = pipeline::received(&mut t);
+    t.finish(verdict)
+}
+
+#[inline]
+fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Tracked {
+    if arrival.raw.untracked {
+        return Tracked::Untracked;
+    }
+    bench.conntrack.track(
+        bench.now,
+        &bench.world.settings.conntrack,
+        &arrival.packet,
+        frame.bytes(),
+        TrackHook::Prerouting,
+        frame.l4_checksum,
+        arrival.key.as_ref(),
+        arrival.found,
+    )
+}
+
+#[cfg(test)]
+mod tests;

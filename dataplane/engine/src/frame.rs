@@ -59,6 +59,22 @@ pub struct Frame<'a> {
     pub verdict: Verdict,
 }
 
+impl Frame<'_> {
+    /// The frame's bytes, from the Ethernet destination; none if its place lies outside of the buffer.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        let start = usize::from(self.start);
+        self.buffer.get(start..start + usize::from(self.len)).unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = usize::from(self.start);
+        self.buffer.get_mut(start..start + usize::from(self.len)).unwrap_or_default()
+    }
+}
+
 /// Where a frame that the engine made is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outlet {

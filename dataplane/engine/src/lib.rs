@@ -7,13 +7,19 @@
 pub mod arch;
 pub mod conntrack;
 pub mod counters;
+mod decision;
 pub mod engine;
 pub mod frame;
 pub mod ids;
 pub mod limit;
 pub mod lpm;
 pub mod message;
+mod pipeline;
 pub mod ruleset;
+mod stage;
+#[cfg(test)]
+mod testing;
+mod transit;
 pub mod verdict;
 pub mod world;
 

@@ -134,6 +134,12 @@ impl PuntedFrame {
         Some(PuntedFrame { len: u8::try_from(frame.len()).ok()?, bytes })
     }
 
+    /// Copies as much of a frame as there is room for.
+    pub fn truncated(frame: &[u8]) -> PuntedFrame {
+        let kept = frame.get(..Self::MAX).unwrap_or(frame);
+        Self::new(kept).unwrap_or(PuntedFrame { len: 0, bytes: [0; Self::MAX] })
+    }
+
     /// The frame, from the Ethernet destination.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()

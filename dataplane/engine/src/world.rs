@@ -4,11 +4,13 @@
 //! decided again. Neighbours change far more often and carry an epoch of their own, so that a MAC learnt for one
 //! host does not make every flow be judged again.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::conntrack::Settings as ConntrackSettings;
-use crate::ids::{Generation, InterfaceId};
+use crate::ids::{Generation, InterfaceId, Now};
+use crate::limit::{Limit, LimitPer};
 use crate::ruleset::Ruleset;
 
 pub mod fib;
@@ -54,11 +56,28 @@ pub struct IcmpSettings {
     pub burst: u32,
     /// Whether redirects are sent (RFC 1812 §4.3.3.2).
     pub redirects: bool,
+    /// The bucket, shared by all workers and by copies of these settings.
+    bucket: Option<Arc<Limit>>,
+}
+
+impl IcmpSettings {
+    /// At most `ratelimit` errors a second, `burst` of them at once.
+    pub fn new(ratelimit: Option<u32>, burst: u32, redirects: bool) -> IcmpSettings {
+        let limit = |count| Limit::new(count, Duration::from_secs(1), burst, LimitPer::Rule);
+        let bucket = ratelimit.map(|count| Arc::new(limit(count)));
+        IcmpSettings { ratelimit, burst, redirects, bucket }
+    }
+
+    /// Takes a token for an error; false if there is none.
+    pub(crate) fn take(&self, now: Now) -> bool {
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.bucket.as_ref().is_none_or(|bucket| bucket.take(now.nanos, nobody, nobody))
+    }
 }
 
 impl Default for IcmpSettings {
     fn default() -> IcmpSettings {
-        IcmpSettings { ratelimit: Some(1000), burst: 50, redirects: false }
+        IcmpSettings::new(Some(1000), 50, false)
     }
 }
 

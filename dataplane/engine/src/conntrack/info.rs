@@ -1,6 +1,6 @@
 //! What a packet is to the tracker, and what rules see of its flow (kernel: `ip_conntrack_info`, `ip_conntrack_status`).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use sluice_wire::Family;
 
@@ -189,6 +189,13 @@ pub struct Stored {
 }
 
 impl CtInfo {
+    /// A packet that no flow stands behind.
+    pub const fn without_flow(state: CtState) -> CtInfo {
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let original = OriginalTuple { src: nobody, dst: nobody, sport: 0, dport: 0 };
+        CtInfo { state, direction: Direction::Original, status: Status(0), mark: 0, original }
+    }
+
     /// Whether the packet belongs to a flow, or is an error about one; if not, only `state` means anything.
     #[inline]
     pub const fn has_flow(&self) -> bool {

@@ -1,0 +1,236 @@
+//! Stored decisions: what all of the policy and the routes made of a flow's packet, to be done again for its next one
+//! with a single look-up.
+//!
+//! A flow stores, for each direction, the number of a decision and what it holds for: the generation, the ingress
+//! interface and the ct state. Decisions are shared by flows: to one next hop, counting for the same rules, there is
+//! one. A decision knows its next hop's MAC address and asks for it again when the neighbours' epoch moved.
+//!
+//! Not stored: what evaluation reached by reading something that differs from packet to packet, set a mark or logged;
+//! INVALID and RELATED packets; packets with options; the box's own. TTL and length are looked at every time.
+
+use std::collections::HashMap;
+
+use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
+
+use crate::conntrack::{ActionId, CtState, Direction, FlowHandle, Stored, Tracked};
+use crate::frame::Frame;
+use crate::ids::{Generation, InterfaceId, PortId};
+use crate::ruleset::{Counted, CounterId, Effects};
+use crate::stage::link::LinkHeader;
+use crate::transit::{Bench, Sender, Transit};
+use crate::verdict::{DropReason, Verdict};
+use crate::world::{Interfaces, NeighbourKey, NeighbourState};
+
+/// Decisions that the table holds. When it is full it is emptied, and flows decide again.
+const LIMIT: usize = 16_384;
+
+/// All decisions of one worker.
+pub(crate) struct Decisions {
+    /// Raised whenever all are forgotten; never 0, which flows begin with.
+    generation: Generation,
+    list: Vec<Decision>,
+    index: HashMap<Sameness, ActionId>,
+}
+
+/// What is done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    Forward(NeighbourKey),
+    Deliver(InterfaceId),
+    Drop(DropReason),
+}
+
+/// What makes two decisions one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Sameness {
+    outcome: Outcome,
+    counted: [Option<CounterId>; Counted::ROOM],
+}
+
+/// A decision with all that it takes to carry it out.
+struct Decision {
+    outcome: Outcome,
+    /// Of [`Outcome::Forward`], with the MAC address that the neighbours of `epoch` have.
+    link: LinkHeader,
+    port: PortId,
+    mtu: u16,
+    epoch: u32,
+    /// When the neighbour was last touched, in seconds.
+    second: u32,
+    counted: Counted,
+}
+
+impl Decisions {
+    /// An empty table.
+    pub fn new() -> Decisions {
+        Decisions {
+            generation: Generation(1),
+            list: Vec::with_capacity(LIMIT),
+            index: HashMap::with_capacity(LIMIT),
+        }
+    }
+
+    /// Forgets all: what they depend on has changed.
+    pub fn clear(&mut self) {
+        self.generation = Generation(self.generation.0.wrapping_add(1).max(1));
+        self.list.clear();
+        self.index.clear();
+    }
+
+    /// The number of a decision, which is made if there is none like it.
+    fn intern(&mut self, outcome: Outcome, effects: &Effects, interfaces: &Interfaces) -> Option<ActionId> {
+        let mut counted = [None; Counted::ROOM];
+        for (to, from) in counted.iter_mut().zip(effects.counted.ids()) {
+            *to = Some(*from);
+        }
+        let sameness = Sameness { outcome, counted };
+        if let Some(known) = self.index.get(&sameness) {
+            return Some(*known);
+        }
+        let decision = Decision::new(outcome, effects.counted.clone(), interfaces)?;
+        if self.list.len() >= LIMIT {
+            self.clear();
+        }
+        self.list.push(decision);
+        let action = ActionId(u32::try_from(self.list.len()).ok()?);
+        self.index.insert(sameness, action);
+        Some(action)
+    }
+}
+
+impl Decision {
+    fn new(outcome: Outcome, counted: Counted, interfaces: &Interfaces) -> Option<Decision> {
+        let interface = match outcome {
+            Outcome::Forward(key) => interfaces.get(key.interface)?,
+            Outcome::Deliver(id) => interfaces.get(id)?,
+            Outcome::Drop(_) => {
+                let link = LinkHeader::new(MacAddr::ZERO, MacAddr::ZERO, None);
+                return Some(Decision {
+                    outcome,
+                    link,
+                    port: PortId(0),
+                    mtu: 0,
+                    epoch: 0,
+                    second: 0,
+                    counted,
+                });
+            }
+        };
+        let link = match outcome {
+            Outcome::Forward(_) => LinkHeader::new(MacAddr::ZERO, interface.mac, interface.vlan),
+            _ => LinkHeader::new(interface.mac, MacAddr::ZERO, None),
+        };
+        // An epoch that is not the table's, so that the first packet asks for the MAC address.
+        Some(Decision {
+            outcome,
+            link,
+            port: interface.port,
+            mtu: interface.mtu,
+            epoch: u32::MAX,
+            second: 0,
+            counted,
+        })
+    }
+}
+
+/// Stores in its flow what became of a packet, if it would become of the flow's next one too.
+pub(crate) fn remember(t: &mut Transit<'_, '_, '_>, verdict: Verdict) {
+    let Sender::Wire(ingress) = t.sender else { return };
+    let Some(Tracked::Flow { flow, direction, state: state @ (CtState::New | CtState::Established) }) =
+        t.tracked
+    else {
+        return;
+    };
+    let storable = t.effects.is_storable() && !t.once_only && !t.in_pieces && !t.packet.options;
+    if !storable {
+        return;
+    }
+    let redirected = t.bench.world.settings.icmp.redirects;
+    let outcome = match verdict {
+        Verdict::Transmit(_) => match t.neighbour() {
+            Some(key) if !(redirected && key.interface == ingress) => Outcome::Forward(key),
+            _ => return,
+        },
+        Verdict::Deliver(interface) => Outcome::Deliver(interface),
+        Verdict::Drop(
+            reason @ (DropReason::PolicyMangle | DropReason::PolicyInput | DropReason::PolicyForward),
+        ) => Outcome::Drop(reason),
+        _ => return,
+    };
+    let Some(action) = t.bench.decisions.intern(outcome, &t.effects, &t.bench.world.interfaces) else {
+        return;
+    };
+    let stored = Stored { generation: t.bench.decisions.generation, ingress, state, action };
+    t.bench.conntrack.store(flow, direction, stored);
+}
+
+/// Does with a packet what is stored in its flow; None if that does not hold for it.
+#[inline]
+pub(crate) fn replay(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+    (flow, direction, state): (FlowHandle, Direction, CtState),
+    ingress: InterfaceId,
+) -> Option<Verdict> {
+    let stored = bench.conntrack.stored(flow, direction)?;
+    let holds = stored.generation == bench.decisions.generation
+        && stored.ingress == ingress
+        && stored.state == state
+        && packet.cast == LinkCast::Unicast
+        && !packet.options;
+    if !holds {
+        return None;
+    }
+    let place = stored.action.0.checked_sub(1)?;
+    let decision = bench.decisions.list.get_mut(place as usize)?;
+    let length = packet.length();
+    let verdict = match decision.outcome {
+        Outcome::Forward(key) => {
+            if packet.ttl <= 1
+                || length > decision.mtu
+                || !decision.refresh(bench.world, key, bench.now.tick.0)
+            {
+                return None;
+            }
+            rewrite::decrement_ttl(frame.bytes_mut(), packet);
+            if !decision.link.write(frame, packet) {
+                return None;
+            }
+            frame.egress = Some(key.interface);
+            Verdict::Transmit(decision.port)
+        }
+        Outcome::Deliver(interface) => {
+            let mut link = decision.link;
+            link.set_source(source(frame.bytes()));
+            if !link.write(frame, packet) {
+                return None;
+            }
+            Verdict::Deliver(interface)
+        }
+        Outcome::Drop(reason) => Verdict::Drop(reason),
+    };
+    for &rule in decision.counted.ids() {
+        bench.world.ruleset.count(bench.worker, rule, 1, u64::from(length));
+    }
+    bench.counters.fast_path.add(1);
+    Some(verdict)
+}
+
+impl Decision {
+    /// Asks for the next hop's MAC address if the neighbours changed, and lets control know once a second that it is
+    /// in use; false if the address is not known.
+    #[inline]
+    fn refresh(&mut self, world: &crate::World, key: NeighbourKey, tick: u32) -> bool {
+        let second = tick / 1000;
+        if self.epoch == world.neighbours.epoch && self.second == second {
+            return true;
+        }
+        let Some(neighbour) = world.neighbours.get(&key) else { return false };
+        let NeighbourState::Reachable(mac) = neighbour.state else { return false };
+        self.link.set_destination(mac);
+        neighbour.touch(crate::ids::Tick(tick));
+        (self.epoch, self.second) = (world.neighbours.epoch, second);
+        true
+    }
+}

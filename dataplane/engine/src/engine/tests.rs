@@ -1,0 +1,316 @@
+//! Stories of packets through a little router, each with its IPv6 twin where there is one.
+
+use sluice_wire::{TcpFlags, Transport, build, destination, source};
+
+use super::*;
+use crate::ruleset::{Action, Hook, Policy};
+use crate::testing::*;
+use crate::verdict::DropReason;
+
+/// Client, server and an address nobody routes, by family.
+const HOSTS: [(&str, &str, &str); 2] =
+    [("10.1.0.2", "10.2.0.2", "192.0.2.1"), ("fd00:1::2", "fd00:2::2", "2001:db8::1")];
+
+/// The ICMP type and code of a packet.
+fn icmp_of(packet: &Packet) -> (u8, u8) {
+    match packet.transport {
+        Transport::Icmp { kind, code, .. } | Transport::Icmpv6 { kind, code, .. } => (kind, code),
+        other => panic!("no ICMP: {other:?}"),
+    }
+}
+
+/// Of two values, the one for the packet's family.
+fn by_family<T>(packet: &Packet, v4: T, v6: T) -> T {
+    match packet.family() {
+        sluice_wire::Family::V4 => v4,
+        sluice_wire::Family::V6 => v6,
+    }
+}
+
+#[test]
+fn a_packet_is_forwarded_with_new_addresses_and_one_hop_less() {
+    for (client, server, _) in HOSTS {
+        let mut router = Router::new();
+        let fate = router.receive(CLI, &udp(&between(CLI, client, server), (5000, 53), b"query"));
+        assert_eq!(fate.verdict, Verdict::Transmit(crate::ids::PortId(1)));
+        assert_eq!((destination(&fate.bytes), source(&fate.bytes)), (host_mac(SRV), router_mac(SRV)));
+        assert_eq!(fate.packet().ttl, 63);
+        assert_eq!(fate.packet().ports(), Some((5000, 53)));
+    }
+}
+
+#[test]
+fn a_tag_comes_on_the_way_to_a_vlan_and_goes_on_the_way_back() {
+    let mut router = Router::new();
+    let there = router.receive(CLI, &udp(&between(CLI, "10.1.0.2", "10.3.0.2"), (5000, 53), b"query"));
+    assert_eq!((there.packet().vlan, destination(&there.bytes)), (Some(7), host_mac(DMZ)));
+    let back = router.receive(DMZ, &udp(&between(DMZ, "10.3.0.2", "10.1.0.2"), (53, 5000), b"answer"));
+    assert_eq!((back.packet().vlan, destination(&back.bytes)), (None, host_mac(CLI)));
+}
+
+#[test]
+fn the_box_gets_what_is_for_it_and_sends_by_the_same_way() {
+    for (client, own) in [("10.1.0.2", "10.1.0.1"), ("fd00:1::2", "fd00:1::1")] {
+        let mut router = Router::new();
+        let ping = router.receive(CLI, &echo(&between(CLI, client, own), 7));
+        assert_eq!(ping.verdict, Verdict::Deliver(CLI));
+        assert_eq!(ping.packet().ttl, 64, "no hop to one's own");
+        let mut to = between(CLI, own, client);
+        (to.link.source, to.link.destination) = (router_mac(CLI), router_mac(CLI));
+        let sent = router.send(CLI, &udp(&to, (53, 9), b"from the box"));
+        assert_eq!(sent.verdict, Verdict::Transmit(crate::ids::PortId(0)));
+        assert_eq!((destination(&sent.bytes), sent.packet().ttl), (host_mac(CLI), 64));
+        assert_eq!(router.counters.interfaces[0].local_tx.get(), 1);
+    }
+}
+
+#[test]
+fn the_last_hop_is_answered_before_any_policy() {
+    for (client, server, _) in HOSTS {
+        for ttl in [0, 1] {
+            let mut router = Router::new().policy(Hook::FilterForward, Policy::Drop).ready();
+            let datagram = build::Datagram { ttl, ..between(CLI, client, server) };
+            let answer = router.receive(CLI, &udp(&datagram, (5000, 53), b"q")).answer();
+            assert_eq!(icmp_of(&answer), by_family(&answer, (11, 0), (3, 0)));
+            assert_eq!(answer.addrs.dst(), ip(client));
+            assert_eq!(answer.addrs.src(), ip(by_family(&answer, "10.1.0.1", "fd00:1::1")));
+            assert_eq!(answer.tos, by_family(&answer, 0xc0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_policy_of_drop_for_output_silences_the_router() {
+    let mut router = Router::new().policy(Hook::FilterOutput, Policy::Drop).ready();
+    let datagram = build::Datagram { ttl: 1, ..between(CLI, "10.1.0.2", "10.2.0.2") };
+    let fate = router.receive(CLI, &udp(&datagram, (5000, 53), b"q"));
+    assert_eq!(fate.verdict, Verdict::Drop(DropReason::TtlExceeded));
+    assert!(fate.sent.frames.is_empty());
+    assert_eq!(router.counters.local_drops[DropReason::PolicyOutput as usize].get(), 1);
+}
+
+#[test]
+fn no_route_and_routes_to_no_one() {
+    for (to, expected) in [
+        ("192.0.2.1", Ok((3, 0))),
+        ("203.0.113.5", Ok((3, 1))),
+        ("203.0.113.70", Ok((3, 13))),
+        ("203.0.113.130", Err(DropReason::Blackhole)),
+        ("2001:db8::1", Ok((1, 0))),
+    ] {
+        let mut router = Router::new();
+        let from = if to.contains(':') { "fd00:1::2" } else { "10.1.0.2" };
+        let fate = router.receive(CLI, &udp(&between(CLI, from, to), (5000, 53), b"q"));
+        match expected {
+            Ok(error) => assert_eq!(icmp_of(&fate.answer()), error, "{to}"),
+            Err(reason) => assert_eq!(fate.verdict, Verdict::Drop(reason), "{to}"),
+        }
+    }
+}
+
+#[test]
+fn martians_are_dropped_in_silence() {
+    use DropReason::*;
+    for (src, dst, reason) in [
+        ("127.0.0.1", "10.2.0.2", MartianSource),
+        ("0.0.0.0", "10.2.0.2", MartianSource),
+        ("255.255.255.255", "10.2.0.2", MartianSource),
+        ("224.0.0.1", "10.2.0.2", MartianSource),
+        ("10.1.0.1", "10.2.0.2", MartianSource),
+        ("10.2.0.1", "10.2.0.2", MartianSource),
+        ("10.1.0.2", "127.0.0.1", MartianDestination),
+        ("10.1.0.2", "0.0.0.0", MartianDestination),
+        ("10.1.0.2", "224.0.0.9", NotForUs),
+        ("::1", "fd00:2::2", MartianSource),
+        ("ff02::1", "fd00:2::2", MartianSource),
+        ("::", "fd00:2::2", MartianSource),
+        ("fd00:1::2", "::1", MartianDestination),
+        ("fd00:1::2", "ff02::9", NotForUs),
+        ("fd00:1::2", "fe80::9", MartianDestination),
+    ] {
+        let fate = Router::new().receive(CLI, &udp(&between(CLI, src, dst), (5000, 53), b"q"));
+        assert_eq!(fate.verdict, Verdict::Drop(reason), "{src} to {dst}");
+        assert!(fate.sent.frames.is_empty(), "{src} to {dst}");
+    }
+}
+
+#[test]
+fn a_source_of_link_scope_goes_no_further() {
+    let mut router = Router::new();
+    let fate = router.receive(CLI, &udp(&between(CLI, "fe80::2", "fd00:2::2"), (5000, 53), b"q"));
+    // Beyond the scope of the source address; it waits for the address of its link.
+    assert_eq!(icmp_of(&fate.answer()), (1, 2));
+    assert!(matches!(fate.sent.frames[0].0, Outlet::Hold(NeighbourKey { interface: CLI, .. })));
+}
+
+#[test]
+fn what_does_not_fit_is_answered_or_cut() {
+    for (client, server, _) in HOSTS {
+        let mut router = Router::new();
+        let mut list: Vec<_> = router.world.interfaces.iter().map(|(_, x)| x.clone()).collect();
+        list[1].mtu = 1280;
+        router.world.interfaces = Arc::new(crate::world::Interfaces::new(list));
+        router.publish();
+        let mut bytes = udp(&between(CLI, client, server), (5000, 53), &[7; 1400]);
+        let answer = router.receive(CLI, &bytes).answer();
+        assert_eq!(icmp_of(&answer), by_family(&answer, (3, 4), (2, 0)));
+        if answer.addrs.src().is_ipv4() {
+            // Without Don't Fragment.
+            bytes[20] = 0;
+            let sum = u16::from_be_bytes([bytes[24], bytes[25]]);
+            bytes[24..26].copy_from_slice(&sum.wrapping_add(0x4000).to_be_bytes());
+            let fate = router.receive(CLI, &bytes);
+            assert_eq!(fate.verdict, Verdict::Copied);
+            let lengths: Vec<_> = fate.sent.frames.iter().map(|(_, piece)| piece.len()).collect();
+            assert_eq!(lengths, [14 + 20 + 1256, 14 + 20 + 152]);
+            assert_eq!(router.counters.interfaces[1].tx_packets.get(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_packet_waits_for_the_next_hop_and_then_goes() {
+    let mut router = Router::new();
+    let fate = router.receive(CLI, &udp(&between(CLI, "10.1.0.2", "10.2.0.77"), (5000, 53), b"q"));
+    let key = NeighbourKey { interface: SRV, address: ip("10.2.0.77") };
+    assert_eq!(fate.verdict, Verdict::Hold(key));
+    assert_eq!(fate.sent.wanted, [key]);
+    let now = Now::from_nanos(router.nanos);
+    for (state, expected) in [
+        (NeighbourState::Failed, Verdict::Hold(key)),
+        (NeighbourState::Reachable(host_mac(DMZ)), Verdict::Transmit(crate::ids::PortId(1))),
+    ] {
+        router.neighbours([(key, crate::world::Neighbour::new(state, Arc::default()))]);
+        with_frame(&fate.bytes, |frame| {
+            frame.ingress = Some(CLI);
+            router.engine.release(now, frame, key);
+            assert_eq!(frame.verdict, expected);
+        });
+    }
+    assert_eq!(router.counters.interfaces[0].forwarded.get(), 1);
+    // And one that does not answer is told of.
+    router.neighbours(hosts());
+    with_frame(&fate.bytes, |frame| {
+        frame.ingress = Some(CLI);
+        let mut sent = Sent::default();
+        router.engine.unreachable(now, frame, key, &mut sent);
+        assert_eq!(frame.verdict, Verdict::Answered);
+        assert_eq!(icmp_of(&parsed(&sent.frames[0].1)), (3, 1));
+    });
+}
+
+#[test]
+fn rejected_in_every_way() {
+    use crate::ruleset::Reject::{TcpReset, Unreachable};
+    for (client, server, _) in HOSTS {
+        let unreachable = Unreachable { icmp: Some(13), icmpv6: Some(1) };
+        let mut router = Router::new()
+            .rule(Hook::FilterForward, vec![], Action::Reject(TcpReset))
+            .rule(Hook::FilterForward, vec![], Action::Reject(unreachable))
+            .ready();
+        let datagram = between(CLI, client, server);
+        let answer = router.receive(CLI, &udp(&datagram, (5000, 53), b"q")).answer();
+        assert_eq!(icmp_of(&answer), by_family(&answer, (3, 13), (1, 1)));
+        let fate = router.receive(CLI, &tcp(&datagram, (5000, 80), TcpFlags::SYN, (1000, 0)));
+        let answer = fate.answer();
+        assert_eq!((answer.addrs.src(), answer.ports()), (ip(server), Some((80, 5000))));
+        // A reset, and a segment that was damaged, are answered by nothing.
+        let reset = tcp(&datagram, (5000, 80), TcpFlags::RST, (1000, 0));
+        let mut damaged = tcp(&datagram, (5000, 80), TcpFlags::SYN, (1000, 0));
+        *damaged.last_mut().unwrap() ^= 1;
+        for bytes in [reset, damaged] {
+            assert_eq!(router.receive(CLI, &bytes).verdict, Verdict::Drop(DropReason::Rejected));
+        }
+    }
+}
+
+#[test]
+fn frames_that_are_not_for_the_router() {
+    let datagram = between(CLI, "10.1.0.2", "10.2.0.2");
+    let good = udp(&datagram, (5000, 53), b"q");
+    let changed = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut tagged = datagram;
+    tagged.link.vlan = Some(99);
+    for (bytes, reason) in [
+        (good[..10].to_vec(), DropReason::FrameTruncated),
+        (changed(5, 9), DropReason::OtherHost),
+        (changed(12, 0x99), DropReason::UnknownEthertype),
+        (udp(&tagged, (5000, 53), b"q"), DropReason::UnknownVlan),
+        (changed(14, 0x55), DropReason::IpHeader),
+        (changed(24, 0), DropReason::IpChecksum),
+    ] {
+        assert_eq!(Router::new().receive(CLI, &bytes).verdict, Verdict::Drop(reason), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_unicast_packet_to_everyones_mac_is_not_forwarded() {
+    let mut datagram = between(CLI, "10.1.0.2", "10.2.0.2");
+    datagram.link.destination = sluice_wire::MacAddr::BROADCAST;
+    let fate = Router::new().receive(CLI, &udp(&datagram, (5000, 53), b"q"));
+    assert_eq!(fate.verdict, Verdict::Drop(DropReason::NotForUs));
+}
+
+#[test]
+fn arp_and_neighbour_discovery_are_controls() {
+    let mut router = Router::new();
+    let asks =
+        build::Link { destination: sluice_wire::MacAddr::BROADCAST, source: host_mac(CLI), vlan: None };
+    let v4 = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap();
+    let arp = built(|room| build::arp_request(room, asks, v4("10.1.0.2"), v4("10.1.0.1")));
+    assert_eq!(router.receive(CLI, &arp).verdict, Verdict::Punt);
+    let (own, host) = ("fd00:1::1".parse().unwrap(), "fd00:1::2".parse().unwrap());
+    let solicitation =
+        built(|room| sluice_wire::nd::solicitation(room, (host_mac(CLI), None), host, own, None));
+    let fate = router.receive(CLI, &solicitation);
+    assert_eq!(fate.verdict, Verdict::Punt);
+    assert_eq!(fate.sent.punted.len(), 1);
+    assert_eq!(router.counters.interfaces[0].consumed.get(), 2);
+    assert_eq!(router.counters.states.untracked.get(), 1);
+    // A policy that drops it leaves the box unreachable, as on Linux.
+    let mut closed = Router::new().policy(Hook::FilterInput, Policy::Drop).ready();
+    assert_eq!(closed.receive(CLI, &solicitation).verdict, Verdict::Drop(DropReason::PolicyInput));
+}
+
+#[test]
+fn errors_about_errors_groups_and_broadcast_are_not_made() {
+    let datagram = |dst| build::Datagram { ttl: 1, ..between(CLI, "10.1.0.2", dst) };
+    let error = built(|room| build::icmp_echo(room, &datagram("10.2.0.2"), (3, 1), (0, 0), &[0x45; 40]));
+    assert_eq!(Router::new().receive(CLI, &error).verdict, Verdict::Drop(DropReason::TtlExceeded));
+    let mut limited = Router::new();
+    limited.world.settings = Arc::new(crate::world::Settings {
+        icmp: crate::world::IcmpSettings::new(Some(1), 2, false),
+        ..Default::default()
+    });
+    limited.publish();
+    let ping = echo(&datagram("10.2.0.2"), 7);
+    let answered = (0..5).filter(|_| limited.receive(CLI, &ping).verdict == Verdict::Answered).count();
+    assert_eq!(answered, 2, "within the burst");
+}
+
+#[test]
+fn the_reverse_path_filter() {
+    use crate::world::RpFilter::{Loose, Off, Strict};
+    for (mode, source, passes) in [
+        (Off, "192.0.2.9", true),
+        (Loose, "192.0.2.9", false),
+        (Loose, "10.2.0.9", true),
+        (Strict, "10.2.0.9", false),
+        (Strict, "10.1.0.9", true),
+        (Strict, "fd00:2::9", false),
+        (Strict, "fd00:1::9", true),
+    ] {
+        let mut router = Router::new();
+        let mut list: Vec<_> = router.world.interfaces.iter().map(|(_, x)| x.clone()).collect();
+        list[0].rp_filter = mode;
+        router.world.interfaces = Arc::new(crate::world::Interfaces::new(list));
+        router.publish();
+        let server = if source.contains(':') { "fd00:2::2" } else { "10.2.0.2" };
+        let fate = router.receive(CLI, &udp(&between(CLI, source, server), (5000, 53), b"q"));
+        assert_eq!(matches!(fate.verdict, Verdict::Transmit(_)), passes, "{mode:?} {source}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The first stage: what frame is this, which interface is it for, whose packet is it?
+//!
+//! Frames for other stations, of no use or malformed end here; ARP goes to control; a packet that another worker
+//! owns is handed over before any rule has seen it, so that each sees it once (docs/adr). What the kernel drops
+//! of IPv6 before netfilter is dropped here too: impossible addresses, hop-by-hop options that say so.
+
+use std::ops::ControlFlow;
+
+use sluice_wire::build::IcmpError;
+use sluice_wire::options::{HopByHop, hop_by_hop};
+use sluice_wire::{
+    Family, LinkCast, Martian, Packet, ParseError, Parsed, Transport, destination, icmp, martian, parse,
+    quoted, shard_hash, symmetric_toeplitz,
+};
+
+use crate::frame::{Frame, Origin};
+use crate::ids::{InterfaceId, WorkerId};
+use crate::pipeline::Step;
+use crate::stage::{answer, settle};
+use crate::transit::{Bench, Sender, Transit};
+use crate::verdict::{DropReason, Verdict};
+
+/// Takes a frame in: its packet and who sent it, if it goes on.
+#[inline]
+pub(crate) fn admit(bench: &mut Bench<'_>, frame: &mut Frame<'_>) -> ControlFlow<Verdict, (Packet, Sender)> {
+    match frame.origin {
+        Origin::Wire | Origin::HandedOver => from_wire(bench, frame),
+        Origin::Local(tap) | Origin::LocalHandedOver(tap) => from_box(bench, frame, tap),
+    }
+}
+
+#[inline]
+fn from_wire(bench: &mut Bench<'_>, frame: &mut Frame<'_>) -> ControlFlow<Verdict, (Packet, Sender)> {
+    let parsed = parse(frame.bytes());
+    let (vlan, cast) = match &parsed {
+        Ok(Parsed::Ip(packet)) => (packet.vlan, packet.cast),
+        Ok(Parsed::Arp(arp)) => (arp.vlan, arp.cast),
+        _ => return stranger(bench, frame, parsed),
+    };
+    let Some(ingress) = bench.world.interfaces.of_port(frame.port, vlan) else {
+        return stranger(bench, frame, parsed);
+    };
+    arrive(bench, frame, ingress);
+    let ours = bench.world.interfaces.get(ingress).is_some_and(|here| here.mac == destination(frame.bytes()));
+    if cast == LinkCast::Unicast && !ours {
+        return drop(DropReason::OtherHost);
+    }
+    let Ok(Parsed::Ip(packet)) = parsed else {
+        return ControlFlow::Break(match bench.out.punt(ingress, frame.bytes()) {
+            true => Verdict::Punt,
+            false => Verdict::Drop(DropReason::PuntQueue),
+        });
+    };
+    hand_over(bench, frame, &packet)?;
+    let sender = Sender::Wire(ingress);
+    if packet.family() == Family::V6 {
+        ipv6(bench, frame, &packet, sender)?;
+    }
+    ControlFlow::Continue((packet, sender))
+}
+
+/// A frame of no interface, or no packet: counted where its port is, and dropped.
+#[cold]
+fn stranger(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    parsed: Result<Parsed, ParseError>,
+) -> ControlFlow<Verdict, (Packet, Sender)> {
+    let some = bench.world.interfaces.any_of_port(frame.port).unwrap_or(InterfaceId(0));
+    arrive(bench, frame, some);
+    drop(match parsed {
+        Ok(Parsed::Ip(_) | Parsed::Arp(_)) => DropReason::UnknownVlan,
+        Ok(Parsed::Other(_)) => DropReason::UnknownEthertype,
+        Err(error) => reason(error),
+    })
+}
+
+/// Counts a frame where it came in, unless another worker did.
+#[inline]
+fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, ingress: InterfaceId) {
+    frame.ingress = Some(ingress);
+    if frame.origin == Origin::Wire {
+        settle::arrived(bench.counters, frame);
+    }
+}
+
+fn from_box(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    tap: InterfaceId,
+) -> ControlFlow<Verdict, (Packet, Sender)> {
+    match parse(frame.bytes()) {
+        Ok(Parsed::Ip(packet)) => {
+            hand_over(bench, frame, &packet)?;
+            ControlFlow::Continue((packet, Sender::Box(tap)))
+        }
+        // The tap resolves no neighbours; whatever the kernel asks there is of no use.
+        Ok(Parsed::Arp(_) | Parsed::Other(_)) => drop(DropReason::UnknownEthertype),
+        Err(error) => drop(reason(error)),
+    }
+}
+
+/// Gives the packet to the worker whose shard its flow is in.
+#[inline]
+fn hand_over(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Step {
+    let arrived = matches!(frame.origin, Origin::Wire | Origin::Local(_));
+    if bench.workers <= 1 || !arrived {
+        return ControlFlow::Continue(());
+    }
+    let owner = owner(owner_hash(frame, packet), bench.workers);
+    if owner == bench.worker {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(Verdict::HandOver(owner))
+    }
+}
+
+/// The worker that a hash names: what a NIC with a table of 128 entries does.
+pub(crate) fn owner(hash: u32, workers: u8) -> WorkerId {
+    let slot = (hash & 127) as u8;
+    WorkerId(slot % workers.max(1))
+}
+
+/// The hash that chooses a packet's worker: the device's where it gave one; of an ICMP error that of the packet it
+/// quotes, since it belongs to that packet's flow.
+fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
+    if icmp::is_error(packet)
+        && let Some(inner) = quoted(packet, frame.bytes())
+    {
+        let ports = match inner.transport {
+            Transport::Tcp { sport, dport, .. } | Transport::Udp { sport, dport } => Some((sport, dport)),
+            _ => None,
+        };
+        return symmetric_toeplitz(&inner.addrs, ports);
+    }
+    frame.rss.unwrap_or_else(|| shard_hash(packet))
+}
+
+/// What IPv6 says before any rule.
+fn ipv6(bench: &mut Bench<'_>, frame: &mut Frame<'_>, packet: &Packet, sender: Sender) -> Step {
+    match martian(&packet.addrs) {
+        Some(Martian::Source) => return drop(DropReason::MartianSource),
+        Some(Martian::Destination) => return drop(DropReason::MartianDestination),
+        None => {}
+    }
+    if !packet.options {
+        return ControlFlow::Continue(());
+    }
+    match hop_by_hop(packet, frame.bytes()) {
+        HopByHop::Pass => ControlFlow::Continue(()),
+        HopByHop::Problem { code, pointer, even_to_multicast }
+            if even_to_multicast || !packet.addrs.dst().is_multicast() =>
+        {
+            let error = IcmpError::parameter_problem(Family::V6, code, pointer);
+            let mut t = Transit::new(bench, frame, *packet, sender);
+            ControlFlow::Break(answer::error(&mut t, error, DropReason::IpOptions))
+        }
+        HopByHop::Drop | HopByHop::Problem { .. } => drop(DropReason::IpOptions),
+    }
+}
+
+/// The counter of a frame that does not parse.
+fn reason(error: ParseError) -> DropReason {
+    match error {
+        ParseError::EthernetShort | ParseError::FrameTooLong | ParseError::VlanShort => {
+            DropReason::FrameTruncated
+        }
+        ParseError::VlanReserved => DropReason::UnknownVlan,
+        ParseError::Ipv4Checksum => DropReason::IpChecksum,
+        ParseError::Ipv6HopByHopBeyond => DropReason::IpExtension,
+        ParseError::ArpShort | ParseError::ArpKind | ParseError::ArpOperation => DropReason::NeighbourMessage,
+        ParseError::Ipv4Short
+        | ParseError::Ipv4Version
+        | ParseError::Ipv4HeaderLength
+        | ParseError::Ipv4HeaderBeyond
+        | ParseError::Ipv4LengthBelowHeader
+        | ParseError::Ipv4LengthBeyond
+        | ParseError::Ipv6Short
+        | ParseError::Ipv6Version
+        | ParseError::Ipv6LengthBeyond
+        | ParseError::Ipv6Jumbo => DropReason::IpHeader,
+    }
+}
+
+fn drop<T>(reason: DropReason) -> ControlFlow<Verdict, T> {
+    ControlFlow::Break(Verdict::Drop(reason))
+}

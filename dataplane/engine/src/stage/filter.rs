@@ -1,0 +1,104 @@
+//! A chain of rules at a hook: `raw.output`, `mangle` and `filter`. Decides what the policy decides; marks, log lines
+//! and what is to be counted are taken along.
+
+use std::ops::ControlFlow;
+
+use sluice_wire::build::IcmpError;
+use sluice_wire::{Family, icmp};
+
+use crate::conntrack::Tracked;
+use crate::ids::InterfaceId;
+use crate::message::{LogRecord, PuntedFrame};
+use crate::pipeline::Step;
+use crate::ruleset::{Decision, Effects, Hook, Rejection, View};
+use crate::stage::answer;
+use crate::transit::{Bench, Transit};
+use crate::verdict::{DropReason, Verdict};
+
+/// Judges the packet at a hook.
+pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
+    let world = t.bench.world;
+    if world.ruleset.is_empty(hook) {
+        return ControlFlow::Continue(());
+    }
+    let mut view = View {
+        packet: &t.packet,
+        ingress: t.ingress(),
+        egress: t.egress().map(|egress| egress.interface),
+        ct: t.ct,
+        mark: t.mark,
+        interfaces: &world.interfaces,
+        now: t.bench.now,
+        worker: t.bench.worker,
+    };
+    let decision = world.ruleset.evaluate(hook, &mut view, &mut t.effects);
+    (t.mark, t.ct) = (view.mark, view.ct);
+    set_flow_mark(t);
+    if !t.effects.logs.is_empty() {
+        let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
+        write_logs(t.bench, &t.effects, t.frame.bytes(), t.packet.length(), interfaces);
+        t.effects.logs.clear();
+        t.once_only = true;
+    }
+    match decision {
+        Decision::Accept => ControlFlow::Continue(()),
+        Decision::Drop => ControlFlow::Break(Verdict::Drop(reason(hook))),
+        Decision::Reject(rejection) => ControlFlow::Break(reject(t, rejection)),
+    }
+}
+
+/// The drop reason of a hook's chain.
+pub(crate) const fn reason(hook: Hook) -> DropReason {
+    match hook {
+        Hook::RawPrerouting | Hook::RawOutput => DropReason::PolicyRaw,
+        Hook::ManglePrerouting | Hook::MangleOutput | Hook::ManglePostrouting => DropReason::PolicyMangle,
+        Hook::FilterInput => DropReason::PolicyInput,
+        Hook::FilterForward => DropReason::PolicyForward,
+        Hook::FilterOutput => DropReason::PolicyOutput,
+    }
+}
+
+fn set_flow_mark(t: &mut Transit<'_, '_, '_>) {
+    let Some(mark) = t.effects.ct_mark.take() else { return };
+    t.once_only = true;
+    match &mut t.tracked {
+        Some(Tracked::Flow { flow, .. } | Tracked::Related { flow, .. }) => {
+            t.bench.conntrack.set_mark(*flow, mark)
+        }
+        Some(Tracked::New(pending)) => pending.set_mark(mark),
+        _ => {}
+    }
+}
+
+/// Writes the lines of `log` rules that matched, with the interfaces that the packet came in and leaves by.
+pub(crate) fn write_logs(
+    bench: &mut Bench<'_>,
+    effects: &Effects,
+    bytes: &[u8],
+    length: u16,
+    (ingress, egress): (Option<InterfaceId>, Option<InterfaceId>),
+) {
+    if effects.logs.is_empty() {
+        return;
+    }
+    let header = PuntedFrame::truncated(bytes);
+    let generation = bench.world.generation;
+    for &rule in effects.logs.ids() {
+        bench.out.log(&LogRecord { rule, generation, ingress, egress, length, header });
+    }
+}
+
+/// Drops the packet and tells its sender. What is no answer to be given is dropped all the same.
+fn reject(t: &mut Transit<'_, '_, '_>, rejection: Rejection) -> Verdict {
+    let unreachable = match t.packet.family() {
+        Family::V4 => icmp::v4::UNREACHABLE,
+        Family::V6 => icmp::v6::UNREACHABLE,
+    };
+    match rejection {
+        Rejection::TcpReset => answer::reset(t, DropReason::Rejected),
+        Rejection::Icmp(code) | Rejection::Icmpv6(code) if answer::checksum_holds(t) => {
+            answer::error(t, IcmpError::new(unreachable, code), DropReason::Rejected)
+        }
+        Rejection::Icmp(_) | Rejection::Icmpv6(_) => Verdict::Drop(DropReason::Rejected),
+    }
+}

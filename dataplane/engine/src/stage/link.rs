@@ -1,0 +1,122 @@
+//! The link header of a packet that leaves: both MAC addresses and the VLAN tag of the link, in place of those that
+//! it came with. The packet itself is not moved; the frame's beginning is.
+
+use sluice_wire::{EtherType, MacAddr, Packet};
+
+use crate::frame::Frame;
+
+/// Everything of an Ethernet header but the EtherType, which stays where it is, right before the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LinkHeader {
+    bytes: [u8; 16],
+    tagged: bool,
+}
+
+impl LinkHeader {
+    const UNTAGGED: usize = 12;
+    const ETHERTYPE: u16 = 2;
+    /// Without a tag, with the EtherType.
+    const LENGTH: u16 = Self::UNTAGGED as u16 + Self::ETHERTYPE;
+
+    /// To `destination` from `source`, on a VLAN or none.
+    pub fn new(destination: MacAddr, source: MacAddr, vlan: Option<u16>) -> LinkHeader {
+        let [a, b, c, d, e, f] = destination.0;
+        let [g, h, i, j, k, l] = source.0;
+        let [tag, kind] = EtherType::VLAN.0.to_be_bytes();
+        let [high, low] = vlan.unwrap_or(0).to_be_bytes();
+        LinkHeader {
+            bytes: [a, b, c, d, e, f, g, h, i, j, k, l, tag, kind, high, low],
+            tagged: vlan.is_some(),
+        }
+    }
+
+    /// The same to another station.
+    pub fn set_destination(&mut self, destination: MacAddr) {
+        for (to, from) in self.bytes.iter_mut().zip(destination.0) {
+            *to = from;
+        }
+    }
+
+    /// The same from another station.
+    pub fn set_source(&mut self, source: MacAddr) {
+        for (to, from) in self.bytes.iter_mut().skip(6).zip(source.0) {
+            *to = from;
+        }
+    }
+
+    /// With the addresses that a frame without a tag has.
+    pub fn of(frame: &[u8], vlan: Option<u16>) -> LinkHeader {
+        LinkHeader::new(sluice_wire::destination(frame), sluice_wire::source(frame), vlan)
+    }
+
+    /// Writes it into a frame without a tag that is no packet (ARP).
+    pub fn insert(&self, frame: &mut Frame<'_>) -> bool {
+        let Some(start) = frame.start.checked_sub(self.length() - Self::LENGTH) else { return false };
+        let at = usize::from(start);
+        let room = frame.buffer.get_mut(at..at + usize::from(self.length() - Self::ETHERTYPE));
+        let Some(room) = room else { return false };
+        for (to, from) in room.iter_mut().zip(&self.bytes) {
+            *to = *from;
+        }
+        frame.len += frame.start - start;
+        frame.start = start;
+        true
+    }
+
+    /// Bytes of the whole Ethernet header.
+    fn length(&self) -> u16 {
+        Self::UNTAGGED as u16 + if self.tagged { 4 } else { 0 } + Self::ETHERTYPE
+    }
+
+    /// Writes it in front of `packet`, whose offsets follow the frame's new beginning. False if the buffer has no
+    /// room for a tag.
+    #[inline]
+    pub fn write(&self, frame: &mut Frame<'_>, packet: &mut Packet) -> bool {
+        let length = self.length();
+        let Some(start) = (frame.start + packet.l3).checked_sub(length) else { return false };
+        let at = usize::from(start);
+        let room = frame.buffer.get_mut(at..at + usize::from(length - Self::ETHERTYPE));
+        let Some(room) = room else { return false };
+        for (to, from) in room.iter_mut().zip(&self.bytes) {
+            *to = *from;
+        }
+        frame.len = (frame.len + length) - packet.l3;
+        frame.start = start;
+        packet.l4 = packet.l4 + length - packet.l3;
+        packet.end = packet.end + length - packet.l3;
+        packet.l3 = length;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_wire::build::{self, Datagram};
+    use sluice_wire::{Parsed, parse};
+
+    use super::*;
+    use crate::testing::with_frame;
+
+    const US: MacAddr = MacAddr([2, 0, 0, 0, 9, 1]);
+    const THEM: MacAddr = MacAddr([2, 0, 0, 0, 9, 2]);
+
+    #[test]
+    fn a_tag_comes_goes_and_changes() {
+        for (before, after) in [(None, None), (None, Some(7)), (Some(9), None), (Some(9), Some(7))] {
+            let mut room = [0; 128];
+            let mut datagram = Datagram::default();
+            datagram.link.vlan = before;
+            let length = build::udp(&mut room, &datagram, (1, 2), b"payload").unwrap();
+            with_frame(&room[..length], |frame| {
+                let Ok(Parsed::Ip(mut packet)) = parse(frame.bytes()) else { panic!() };
+                assert!(LinkHeader::new(THEM, US, after).write(frame, &mut packet));
+                let Ok(Parsed::Ip(again)) = parse(frame.bytes()) else { panic!() };
+                assert_eq!(again.vlan, after, "{before:?}");
+                assert_eq!((again.l3, again.l4, again.end), (packet.l3, packet.l4, packet.end));
+                assert_eq!(usize::from(again.end), frame.bytes().len());
+                assert_eq!(sluice_wire::destination(frame.bytes()), THEM);
+                assert_eq!(sluice_wire::source(frame.bytes()), US);
+            });
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `raw.prerouting`: before the tracker, every packet from the wire. A rule may say that a packet is not tracked.
+
+use std::ops::ControlFlow;
+
+use sluice_wire::Packet;
+
+use crate::ids::InterfaceId;
+use crate::ruleset::{Decision, Effects, Hook, View};
+use crate::stage::filter;
+use crate::stage::settle;
+use crate::transit::Bench;
+use crate::verdict::{DropReason, Verdict};
+
+/// What `raw` said of a packet that passes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Raw {
+    pub untracked: bool,
+    pub mark: u32,
+}
+
+/// Judges a packet before the tracker. Fragments pass untracked only: nothing puts them together yet.
+#[inline]
+pub(crate) fn prerouting(
+    bench: &mut Bench<'_>,
+    packet: &Packet,
+    ingress: InterfaceId,
+    bytes: &[u8],
+) -> ControlFlow<Verdict, Raw> {
+    let raw = match bench.world.ruleset.is_empty(Hook::RawPrerouting) {
+        true => Raw::default(),
+        false => judge(bench, packet, ingress, bytes)?,
+    };
+    if packet.fragment.is_part() && !raw.untracked {
+        return ControlFlow::Break(Verdict::Drop(DropReason::Fragment));
+    }
+    ControlFlow::Continue(raw)
+}
+
+fn judge(
+    bench: &mut Bench<'_>,
+    packet: &Packet,
+    ingress: InterfaceId,
+    bytes: &[u8],
+) -> ControlFlow<Verdict, Raw> {
+    let world = bench.world;
+    let mut view = View {
+        packet,
+        ingress: Some(ingress),
+        egress: None,
+        ct: None,
+        mark: 0,
+        interfaces: &world.interfaces,
+        now: bench.now,
+        worker: bench.worker,
+    };
+    let mut effects = Effects::default();
+    let decision = world.ruleset.evaluate(Hook::RawPrerouting, &mut view, &mut effects);
+    settle::rules(bench, &effects, packet.length());
+    filter::write_logs(bench, &effects, bytes, packet.length(), (Some(ingress), None));
+    match decision {
+        Decision::Accept => ControlFlow::Continue(Raw { untracked: effects.notrack, mark: view.mark }),
+        // `reject` is the filter's alone; the compiler lets no other chain have it.
+        Decision::Drop | Decision::Reject(_) => ControlFlow::Break(Verdict::Drop(DropReason::PolicyRaw)),
+    }
+}

@@ -1,0 +1,86 @@
+//! The end of every path: counts each packet in exactly one place. What is held, or belongs to another worker, has
+//! not ended.
+
+use crate::counters::{Counter, InterfaceCounters, WorkerCounters};
+use crate::frame::{Frame, Origin};
+use crate::ids::InterfaceId;
+use crate::ruleset::Effects;
+use crate::transit::Bench;
+use crate::verdict::{DropReason, Verdict};
+
+/// Writes a frame's verdict into it and counts it.
+#[inline]
+pub(crate) fn settle(counters: &WorkerCounters, frame: &mut Frame<'_>, verdict: Verdict) {
+    frame.verdict = verdict;
+    match frame.origin {
+        Origin::Wire | Origin::HandedOver => from_wire(counters, frame, verdict),
+        Origin::Local(_) | Origin::LocalHandedOver(_) => from_box(counters, frame, verdict),
+    }
+}
+
+#[inline]
+fn from_wire(counters: &WorkerCounters, frame: &Frame<'_>, verdict: Verdict) {
+    let Some(here) = of(counters, frame.ingress) else { return };
+    match verdict {
+        Verdict::Transmit(_) => {
+            here.forwarded.add(1);
+            piece(counters, frame.egress, usize::from(frame.len));
+        }
+        Verdict::Copied => here.forwarded.add(1),
+        Verdict::Deliver(_) => here.delivered.add(1),
+        Verdict::Punt => here.consumed.add(1),
+        Verdict::Answered => here.answered.add(1),
+        Verdict::Drop(reason) => dropped(&counters.drops, reason),
+        Verdict::Pending | Verdict::HandOver(_) | Verdict::Hold(_) => {}
+    }
+}
+
+fn from_box(counters: &WorkerCounters, frame: &Frame<'_>, verdict: Verdict) {
+    let there = of(counters, frame.egress);
+    match (verdict, there) {
+        (Verdict::Transmit(_), Some(there)) => {
+            there.local_tx.add(1);
+            piece(counters, frame.egress, usize::from(frame.len));
+        }
+        (Verdict::Copied, Some(there)) => there.local_tx.add(1),
+        (Verdict::Drop(reason), _) => dropped(&counters.local_drops, reason),
+        _ => {}
+    }
+}
+
+fn dropped(counters: &[Counter; DropReason::COUNT], reason: DropReason) {
+    if let Some(counter) = counters.get(reason as usize) {
+        counter.add(1);
+    }
+}
+
+/// Counts a frame of `length` bytes that leaves by an interface.
+#[inline]
+pub(crate) fn piece(counters: &WorkerCounters, egress: Option<InterfaceId>, length: usize) {
+    if let Some(there) = of(counters, egress) {
+        there.tx_packets.add(1);
+        there.tx_bytes.add(length as u64);
+    }
+}
+
+/// Counts a frame's arrival.
+#[inline]
+pub(crate) fn arrived(counters: &WorkerCounters, frame: &Frame<'_>) {
+    if let Some(here) = of(counters, frame.ingress) {
+        here.rx_packets.add(1);
+        here.rx_bytes.add(u64::from(frame.len));
+    }
+}
+
+/// Counts a packet of `length` bytes for the rules that it met.
+#[inline]
+pub(crate) fn rules(bench: &Bench<'_>, effects: &Effects, length: u16) {
+    for &rule in effects.counted.ids() {
+        bench.world.ruleset.count(bench.worker, rule, 1, u64::from(length));
+    }
+}
+
+#[inline]
+fn of(counters: &WorkerCounters, interface: Option<InterfaceId>) -> Option<&InterfaceCounters> {
+    counters.interfaces.get(usize::from(interface?.0))
+}

@@ -1,0 +1,63 @@
+//! The tracker: which flow does the packet belong to? What came in is classified in bulk, see
+//! [`crate::Engine::process`]; what the box sends one by one, here.
+
+use std::ops::ControlFlow;
+
+use crate::conntrack::{CtState, TrackHook, Tracked};
+use crate::counters::StateCounters;
+use crate::pipeline::Step;
+use crate::transit::Transit;
+use crate::verdict::{DropReason, Verdict};
+
+/// Tracks what the box or the router sends. An answer that was attached to the flow it is about is not tracked again.
+pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
+    if t.ct.is_some() {
+        return ControlFlow::Continue(());
+    }
+    if t.effects.notrack {
+        t.set_tracked(Tracked::Untracked);
+        return ControlFlow::Continue(());
+    }
+    if t.packet.fragment.is_part() {
+        return ControlFlow::Break(Verdict::Drop(DropReason::Fragment));
+    }
+    match track(t) {
+        Tracked::Drop(reason) => ControlFlow::Break(Verdict::Drop(reason)),
+        tracked => {
+            t.set_tracked(tracked);
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// Shows the tracker a packet that leaves.
+pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
+    let bench = &mut *t.bench;
+    let settings = &bench.world.settings.conntrack;
+    let key = bench.conntrack.key(&t.packet);
+    let found = key.as_ref().and_then(|key| bench.conntrack.find(bench.now, key));
+    bench.conntrack.track(
+        bench.now,
+        settings,
+        &t.packet,
+        t.frame.bytes(),
+        TrackHook::Output,
+        t.frame.l4_checksum,
+        key.as_ref(),
+        found,
+    )
+}
+
+/// Counts how the tracker classified a packet from the wire.
+#[inline]
+pub(crate) fn count(states: &StateCounters, tracked: &Tracked) {
+    let counter = match tracked {
+        Tracked::Flow { state: CtState::Established, .. } => &states.established,
+        Tracked::Flow { .. } | Tracked::New(_) => &states.new,
+        Tracked::Related { .. } => &states.related,
+        Tracked::Untracked => &states.untracked,
+        Tracked::Invalid => &states.invalid,
+        Tracked::Drop(_) => return,
+    };
+    counter.add(1);
+}

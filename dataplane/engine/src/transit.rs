@@ -1,0 +1,165 @@
+//! A packet on its way: what the stages look at and change. Lives for one packet, borrows everything else.
+
+use std::net::IpAddr;
+
+use sluice_wire::{MacAddr, Packet};
+
+use crate::conntrack::{Conntrack, CtInfo, CtState, Tracked};
+use crate::counters::WorkerCounters;
+use crate::decision::{self, Decisions};
+use crate::frame::{Frame, Outbox};
+use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::ruleset::Effects;
+use crate::stage::settle;
+use crate::verdict::Verdict;
+use crate::world::{Interface, NeighbourKey, World};
+
+/// What all packets of a burst share.
+pub(crate) struct Bench<'a> {
+    pub now: Now,
+    pub worker: WorkerId,
+    pub workers: u8,
+    pub world: &'a World,
+    pub counters: &'a WorkerCounters,
+    pub conntrack: &'a mut Conntrack,
+    pub decisions: &'a mut Decisions,
+    /// Where the router builds packets of its own; empty while one of them is under way.
+    pub scratch: &'a mut Vec<u8>,
+    pub out: &'a mut dyn Outbox,
+}
+
+/// Who sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Someone on the wire; it came in by this interface.
+    Wire(InterfaceId),
+    /// A program on the box, by the tap of this interface.
+    Box(InterfaceId),
+    /// The router itself: never answered with an error or a reset.
+    Router,
+}
+
+/// Where a packet leaves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Egress {
+    pub interface: InterfaceId,
+    pub next: NextHop,
+}
+
+/// Who gets it on that link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextHop {
+    /// The station with this address.
+    Neighbour(IpAddr),
+    /// Everyone in a group, or on the link.
+    Group(MacAddr),
+    /// Whom its Ethernet header names already.
+    Given,
+}
+
+/// What the route says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Not asked yet.
+    Unknown,
+    /// The box's own sockets, by the tap of this interface.
+    Box(InterfaceId),
+    /// On.
+    Onward(Egress),
+}
+
+/// One packet on its way.
+pub(crate) struct Transit<'a, 'b, 'f> {
+    pub bench: &'a mut Bench<'b>,
+    pub frame: &'a mut Frame<'f>,
+    pub packet: Packet,
+    pub sender: Sender,
+    /// None before the tracker, and for what was given a place behind it.
+    pub tracked: Option<Tracked>,
+    /// What rules see of it; None before the tracker.
+    pub ct: Option<CtInfo>,
+    pub mark: u32,
+    pub destination: Destination,
+    pub effects: Effects,
+    /// Something is to be done again for the flow's next packet (a mark set, a line logged): nothing is stored.
+    pub once_only: bool,
+    /// Too long for the next link, and to be sent there in pieces.
+    pub in_pieces: bool,
+}
+
+impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
+    /// A packet that no stage has seen.
+    pub fn new(bench: &'a mut Bench<'b>, frame: &'a mut Frame<'f>, packet: Packet, sender: Sender) -> Self {
+        Transit {
+            bench,
+            frame,
+            packet,
+            sender,
+            tracked: None,
+            ct: None,
+            mark: 0,
+            destination: Destination::Unknown,
+            effects: Effects::default(),
+            once_only: false,
+            in_pieces: false,
+        }
+    }
+
+    /// The interface that it came in by; None for what the box itself sends.
+    pub fn ingress(&self) -> Option<InterfaceId> {
+        match self.sender {
+            Sender::Wire(interface) => Some(interface),
+            Sender::Box(_) | Sender::Router => None,
+        }
+    }
+
+    /// Where it leaves by, once a route said so.
+    pub fn egress(&self) -> Option<Egress> {
+        match self.destination {
+            Destination::Onward(egress) => Some(egress),
+            Destination::Unknown | Destination::Box(_) => None,
+        }
+    }
+
+    /// The interface that it leaves by.
+    pub fn egress_interface(&self) -> Option<&'b Interface> {
+        self.bench.world.interfaces.get(self.egress()?.interface)
+    }
+
+    /// The next hop that it is for, where that is one station.
+    pub fn neighbour(&self) -> Option<NeighbourKey> {
+        match self.egress()? {
+            Egress { interface, next: NextHop::Neighbour(address) } => {
+                Some(NeighbourKey { interface, address })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes note of what the tracker said, for rules to see.
+    pub fn set_tracked(&mut self, tracked: Tracked) {
+        self.ct = match &tracked {
+            Tracked::Flow { flow, direction, state } => self.bench.conntrack.info(*flow, *direction, *state),
+            Tracked::Related { flow, direction } => {
+                self.bench.conntrack.info(*flow, *direction, CtState::Related)
+            }
+            Tracked::New(pending) => Some(pending.info()),
+            Tracked::Untracked => Some(CtInfo::without_flow(CtState::Untracked)),
+            Tracked::Invalid | Tracked::Drop(_) => None,
+        };
+        // A flow that is gone meanwhile makes its packet INVALID too.
+        self.ct = self.ct.or(Some(CtInfo::without_flow(CtState::Invalid)));
+        self.tracked = Some(tracked);
+    }
+
+    /// The end of its path: counts it for the rules that it met, gives back a flow that did not begin, stores what
+    /// was decided for the flow's next packet.
+    pub fn finish(mut self, verdict: Verdict) -> Verdict {
+        settle::rules(self.bench, &self.effects, self.packet.length());
+        decision::remember(&mut self, verdict);
+        if let Some(Tracked::New(pending)) = self.tracked {
+            self.bench.conntrack.abandon(pending);
+        }
+        verdict
+    }
+}
