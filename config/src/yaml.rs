@@ -113,7 +113,27 @@ struct Open<'a> {
 
 enum Parts<'a> {
     List(Vec<Node<'a>>),
-    Map { entries: Vec<(Key<'a>, Node<'a>)>, key: Option<Key<'a>>, seen: HashSet<Cow<'a, str>> },
+    Map { entries: Vec<(Key<'a>, Node<'a>)>, key: Option<Key<'a>>, seen: Keys<'a> },
+}
+
+/// The keys of a map so far. Most maps are rules, too small for a hash to pay.
+#[derive(Default)]
+struct Keys<'a>(HashSet<Cow<'a, str>>);
+
+impl<'a> Keys<'a> {
+    /// Entries up to which the list itself is searched.
+    const SMALL: usize = 16;
+
+    /// True if `text` is a key of `entries`, which this belongs to; else notes it.
+    fn has(&mut self, entries: &[(Key<'a>, Node<'a>)], text: &Cow<'a, str>) -> bool {
+        if entries.len() < Self::SMALL {
+            return entries.iter().any(|(key, _)| key.text == *text);
+        }
+        if self.0.is_empty() {
+            self.0.extend(entries.iter().map(|(key, _)| key.text.clone()));
+        }
+        !self.0.insert(text.clone())
+    }
 }
 
 /// Builds the tree from the parser's events.
@@ -139,7 +159,7 @@ impl<'a> Builder<'a> {
             }
             Event::MappingStart(anchor, tag) => {
                 known_tag(tag.as_deref(), span)?;
-                let parts = Parts::Map { entries: Vec::new(), key: None, seen: HashSet::new() };
+                let parts = Parts::Map { entries: Vec::new(), key: None, seen: Keys::default() };
                 self.open(Open { anchor, span, parts })
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -205,7 +225,7 @@ impl<'a> Builder<'a> {
                     let Value::Scalar(Scalar { text, .. }) = node.value else {
                         return Err(YamlError::new(node.span, "a key must be a word"));
                     };
-                    if !seen.insert(text.clone()) {
+                    if seen.has(entries, &text) {
                         self.errors.push(YamlError::new(node.span, format!("`{text}` is given twice")));
                     }
                     *key = Some(Key { text, span: node.span });
@@ -268,6 +288,8 @@ mod tests {
     #[test]
     fn what_is_no_tree_is_refused() {
         assert_eq!(error("a: 1\na: 2\n"), "2:1: `a` is given twice");
+        let many: String = (0..40).map(|i| format!("k{}: 1\n", i % 39)).collect();
+        assert_eq!(error(&many), "40:1: `k0` is given twice");
         assert_eq!(error("a: 1\n---\nb: 2\n"), "2:1: a second document: there must be one");
         assert_eq!(error("? [a]\n: b\n"), "1:3: a key must be a word");
         assert_eq!(error("a: !thing b\n"), "1:4: unknown tag `!thing`");

@@ -28,7 +28,12 @@ pub(super) fn check(reader: &mut Reader<'_>, policy: &Policy, interfaces: Option
     reader.rule = None;
     for test in &policy.tests {
         for name in [&test.packet.in_interface, &test.packet.out_interface].into_iter().flatten() {
-            names.interface(reader, name);
+            if policy.zones.contains_key(&name.value) {
+                reader
+                    .error(name.span, format!("`{}` is a zone; a packet comes by one interface", name.value));
+            } else {
+                names.interface(reader, name);
+            }
         }
         if let Some(rule) = &test.rule
             && !seen.contains_key(rule.value.as_str())
