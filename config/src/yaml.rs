@@ -113,26 +113,26 @@ struct Open<'a> {
 
 enum Parts<'a> {
     List(Vec<Node<'a>>),
-    Map { entries: Vec<(Key<'a>, Node<'a>)>, key: Option<Key<'a>>, seen: Keys<'a> },
+    Map { entries: Vec<(Key<'a>, Node<'a>)>, key: Option<Key<'a>>, seen: Keys },
 }
 
 /// The keys of a map so far. Most maps are rules, too small for a hash to pay.
 #[derive(Default)]
-struct Keys<'a>(HashSet<Cow<'a, str>>);
+struct Keys(HashSet<String>);
 
-impl<'a> Keys<'a> {
+impl Keys {
     /// Entries up to which the list itself is searched.
     const SMALL: usize = 16;
 
     /// True if `text` is a key of `entries`, which this belongs to; else notes it.
-    fn has(&mut self, entries: &[(Key<'a>, Node<'a>)], text: &Cow<'a, str>) -> bool {
+    fn has(&mut self, entries: &[(Key<'_>, Node<'_>)], text: &str) -> bool {
         if entries.len() < Self::SMALL {
-            return entries.iter().any(|(key, _)| key.text == *text);
+            return entries.iter().any(|(key, _)| key.text == text);
         }
         if self.0.is_empty() {
-            self.0.extend(entries.iter().map(|(key, _)| key.text.clone()));
+            self.0.extend(entries.iter().map(|(key, _)| key.text.to_string()));
         }
-        !self.0.insert(text.clone())
+        !self.0.insert(text.to_string())
     }
 }
 

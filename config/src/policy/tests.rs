@@ -375,6 +375,10 @@ fn what_is_wrong_is_refused_and_placed() {
             "tests: [{packet: {src: 10.0.0.1, dst: '::1'}, expect: drop}]".into(),
             "1:18: a test's packet mixes IPv4 and IPv6",
         ),
+        (
+            "zones: {a: [lan0]}\ntests: [{packet: {in: a}, expect: drop}]".into(),
+            "2:23: `a` is a zone; a packet comes by one interface",
+        ),
         ("tests: [{packet: {}, expect: drop, rule: x}]".into(), "1:42: unknown rule `x`"),
         (
             "filter: {input: [{action: drop}, {action: drop}".into(),
