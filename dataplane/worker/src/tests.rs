@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use sluice_engine::DropReason;
 use sluice_engine::conntrack::FlowBudget;
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::ids::{Generation, InterfaceId, PortId, Tick};
@@ -96,9 +97,13 @@ fn read_pcap(path: &str) -> Vec<Vec<u8>> {
 
 /// Packet `sequence` of a flow from port 1000 + `flow`, to be routed by way of the gateway.
 fn packet(flow: u16, sequence: u32) -> Vec<u8> {
+    packet_to(Ipv4Addr::new(203, 0, 113, 7), flow, sequence)
+}
+
+fn packet_to(destination: Ipv4Addr, flow: u16, sequence: u32) -> Vec<u8> {
     let link = Link { destination: ROUTER, source: MacAddr([2, 0, 0, 0, 0, 5]), vlan: None };
-    let (src, dst) = (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)), IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
-    let datagram = Datagram { link, ..Datagram::between(src, dst).unwrap() };
+    let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));
+    let datagram = Datagram { link, ..Datagram::between(source, IpAddr::V4(destination)).unwrap() };
     let mut frame = vec![0; 128];
     let len = udp(&mut frame, &datagram, (1000 + flow, 53), &sequence.to_be_bytes()).unwrap();
     frame.truncate(len);
@@ -234,7 +239,6 @@ fn route(name: &str, workers: usize, frames: &[Vec<u8>]) -> (Vec<Vec<u8>>, Vec<A
 }
 
 #[test]
-#[ignore = "the engine's stages are not there yet"]
 fn a_worker_routes_packets_in_order() {
     let _turn = turn();
     let frames: Vec<_> = (0..500).map(|at| packet((at % 7) as u16, at)).collect();
@@ -251,7 +255,6 @@ fn a_worker_routes_packets_in_order() {
 }
 
 #[test]
-#[ignore = "the engine's stages are not there yet"]
 fn two_workers_hand_over_and_keep_each_flow_in_order() {
     let _turn = turn();
     let frames: Vec<_> = (0..1500).map(|at| packet((at % 50) as u16, at)).collect();
@@ -271,7 +274,6 @@ fn two_workers_hand_over_and_keep_each_flow_in_order() {
 }
 
 #[test]
-#[ignore = "the engine's stages are not there yet"]
 fn packets_wait_for_their_next_hop() {
     let _turn = turn();
     let folder = Folder::new("hold");
@@ -294,6 +296,32 @@ fn packets_wait_for_their_next_hop() {
     run.stop();
     let sequences: Vec<_> = read_pcap(&output).iter().map(|frame| read(frame).1).collect();
     assert_eq!(sequences, (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_finds_no_room_on_its_way_out_is_a_drop() {
+    let _turn = turn();
+    let folder = Folder::new("full");
+    let input = folder.file("in.pcap");
+    let mut frames: Vec<_> = (0..200).map(|at| packet(0, at)).collect();
+    frames.push(packet_to(Ipv4Addr::new(10, 0, 0, 1), 0, 200));
+    write_pcap(&input, &frames);
+    // Nobody is at the other end of the output, and the input has no tap beside it.
+    let run = Run::start(
+        1,
+        pcap(&input, &folder.file("back.pcap")),
+        Device::Memif(folder.file("memif.sock")),
+        world(true),
+    );
+    let dropped = |run: &Run, reason: DropReason| run.sum(|counters| counters.drops[reason as usize].get());
+    run.wait("the last packet dropped", |run| dropped(run, DropReason::TapQueue) == 1);
+    let counters = &run.counters[0].interfaces[0];
+    assert_eq!(counters.rx_packets.get(), 201);
+    assert_eq!(counters.delivered.get(), 0);
+    assert_eq!(counters.forwarded.get(), 64, "a burst waits for room");
+    assert_eq!(dropped(&run, DropReason::TxQueue), 136);
+    assert_eq!(run.counters[0].interfaces[1].tx_packets.get(), 64);
+    run.stop();
 }
 
 #[test]
