@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol, RouteScope,
@@ -92,6 +92,7 @@ fn address_message(index: u32, prefix: IpPrefix) -> AddressMessage {
     message.header.family = family(prefix.addr());
     message.header.prefix_len = prefix.len();
     message.header.index = index;
+    message.header.flags = AddressHeaderFlags::Nodad;
     message.header.scope =
         if is_link_local(prefix.addr()) { AddressScope::Link } else { AddressScope::Universe };
     message.attributes.push(AddressAttribute::Local(prefix.addr()));
