@@ -1,14 +1,11 @@
 //! From the system file to what the engine runs on; and what of it can change while it runs.
 
-use std::net::IpAddr;
-
+use sluice_compiler::topology;
 use sluice_config::System;
-use sluice_config::system::{self as config, Device, RouteTarget};
+use sluice_config::system::{self as config, Device};
 use sluice_engine::conntrack;
 use sluice_engine::ids::{InterfaceId, Millis, PortId};
-use sluice_engine::world::{
-    Hop, IcmpSettings, Interface, Interfaces, NeighbourKey, Route, RouteKind, RpFilter, Settings,
-};
+use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
 use sluice_wire::MacAddr;
 
 /// A device of the system file with what is on it.
@@ -51,50 +48,11 @@ pub fn ports(system: &System) -> Vec<PortPlan> {
 /// The interfaces, on ports with these MAC addresses (by [`PortId`]).
 pub fn interfaces(system: &System, macs: &[MacAddr]) -> Interfaces {
     let ports = ports(system);
-    let port_of = |id: InterfaceId| {
-        let place = ports.iter().position(|port| port.interfaces.iter().any(|(on, _)| *on == id));
-        u16::try_from(place.unwrap_or(0)).unwrap_or(u16::MAX)
-    };
-    let list = numbered(system).map(|(id, interface)| {
-        let port = port_of(id);
-        Interface {
-            name: interface.name.clone(),
-            port: PortId(port),
-            vlan: interface.vlan.map(config::VlanId::get),
-            mac: interface.mac.or(macs.get(usize::from(port)).copied()).unwrap_or(MacAddr::ZERO),
-            mtu: interface.mtu,
-            addresses: interface.addresses.iter().map(|prefix| (prefix.addr(), prefix.len())).collect(),
-            groups: Vec::new(),
-            rp_filter: match interface.rp_filter {
-                config::RpFilter::Off => RpFilter::Off,
-                config::RpFilter::Loose => RpFilter::Loose,
-                config::RpFilter::Strict => RpFilter::Strict,
-            },
-        }
-    });
-    Interfaces::new(list.collect())
-}
-
-/// The static routes.
-pub fn routes(system: &System) -> Vec<Route> {
-    let hop = |dev: &str, gateway: Option<IpAddr>, weight: u16| {
-        Some(Hop { interface: interface_id(system, dev)?, gateway, weight })
-    };
-    let routes = system.routes.iter().map(|route| Route {
-        destination: route.to.network(),
-        prefix_len: route.to.len(),
-        kind: match &route.target {
-            RouteTarget::Via(hops) => RouteKind::Unicast(
-                hops.iter().filter_map(|next| hop(&next.dev, Some(next.address), next.weight)).collect(),
-            ),
-            RouteTarget::Dev(dev) => RouteKind::Unicast(hop(dev, None, 1).into_iter().collect()),
-            RouteTarget::Unreachable => RouteKind::Unreachable,
-            RouteTarget::Prohibit => RouteKind::Prohibit,
-            RouteTarget::Blackhole => RouteKind::Blackhole,
-        },
-        metric: route.metric,
-    });
-    routes.collect()
+    topology::interfaces(system, |interface| {
+        let place = ports.iter().position(|port| port.device == interface.device).unwrap_or(0);
+        let mac = interface.mac.or(macs.get(place).copied()).unwrap_or(MacAddr::ZERO);
+        (PortId(u16::try_from(place).unwrap_or(u16::MAX)), mac)
+    })
 }
 
 /// The neighbours that the file gives.
@@ -114,7 +72,7 @@ pub fn settings(system: &System) -> Settings {
     });
     Settings {
         conntrack: conntrack_settings(&system.conntrack),
-        icmp: IcmpSettings { ratelimit: per_second, burst: icmp.burst, redirects: icmp.redirects },
+        icmp: IcmpSettings::new(per_second, icmp.burst, icmp.redirects),
     }
 }
 
@@ -198,7 +156,7 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     } else {
         note(&mut restart, true, "interfaces");
     }
-    note(&mut changed, routes(old) != routes(new), "routes");
+    note(&mut changed, topology::routes(old) != topology::routes(new), "routes");
     note(&mut changed, neighbours(old) != neighbours(new), "neighbours");
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");
@@ -218,6 +176,8 @@ fn interface_id(system: &System, name: &str) -> Option<InterfaceId> {
 
 #[cfg(test)]
 mod tests {
+    use sluice_engine::world::{Hop, RouteKind};
+
     use super::*;
 
     const FILE: &str = r#"
@@ -253,7 +213,7 @@ icmp: {ratelimit: 600/minute, burst: 5}
     #[test]
     fn what_the_engine_gets_is_what_the_file_says() {
         let system = parse(FILE);
-        let routes = routes(&system);
+        let routes = topology::routes(&system);
         let hop = Hop { interface: InterfaceId(0), gateway: Some("203.0.113.1".parse().unwrap()), weight: 1 };
         assert_eq!(routes[0].kind, RouteKind::Unicast(vec![hop]));
         assert_eq!((routes[0].prefix_len, &routes[1].kind), (0, &RouteKind::Blackhole));
