@@ -83,6 +83,14 @@ impl FlowBudget {
         self.leased.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// Whether so many are leased that the table is to be cleared of what it can spare: 95 %.
+    #[inline]
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let max = self.max();
+        max != u64::MAX && self.leased() >= max - max / 20
+    }
+
+    #[inline]
     fn is_near(&self) -> bool {
         self.max().saturating_sub(self.leased()) <= NEAR
     }
@@ -106,7 +114,7 @@ impl Lease {
         granted
     }
 
-    /// A place for one flow beyond the limit's mercy: something else was evicted for it.
+    /// Gives back the place of one flow.
     pub(super) fn give(&mut self, budget: &FlowBudget) {
         self.unused += 1;
         if self.unused >= 2 * BATCH {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sluice_wire::Family;
 
-use super::Pending;
+use super::pending::Pending;
 use crate::ids::{Generation, InterfaceId};
 use crate::verdict::DropReason;
 
@@ -113,6 +113,7 @@ pub enum TrackHook {
 /// What the tracker says of a packet.
 #[derive(Debug)]
 #[must_use]
+#[allow(clippy::large_enum_variant)] // a flow that begins is moved by value: a box would be an allocation for each
 pub enum Tracked {
     /// Of a flow in the table.
     Flow {

@@ -9,98 +9,137 @@
 //! | `tuple` | a packet's identity and its hash |
 //! | `table`, `index`, `wheel`, `flow` | memory: flows, where they are, when they run out |
 //! | `track` | what is common to all protocols: find, begin, refresh |
-//! | `tcp`, `udp`, `icmp`, `sctp`, `gre`, `generic` | one protocol each |
+//! | `tcp`, `udp`, `icmp`, `sctp`, `gre` | one protocol each |
 //! | `icmp_error` | errors about packets of a flow |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
-//! | `record`, `filter` | listing |
+//! | `record`, `filter`, `walk` | listing, deleting, changing |
+//! | `class` | gauges by protocol and state |
 //!
 //! What it does not do yet: NAT (the reply tuple is the inverse of the original one), expectations, zones.
 //! Source: Linux `net/netfilter/nf_conntrack_core.c`, as observed.
 
 mod budget;
+mod class;
+mod evict;
 mod filter;
+mod flow;
+mod gre;
+mod icmp;
+mod icmp_error;
+mod index;
 mod info;
+mod pending;
 mod record;
+mod sctp;
 mod settings;
+mod table;
+mod tcp;
+mod track;
+mod tuple;
+mod udp;
+mod walk;
+mod wheel;
 
-use sluice_wire::Packet;
+use std::sync::Arc;
 
+use sluice_wire::{Family, Packet, Transport};
+
+use self::budget::Lease;
+use self::evict::Sweep;
+use self::pending::PendingFlow;
+use self::table::{Shared, Table};
+use self::track::{Context, Followed};
+use self::tuple::{FamilyKeys, Seeds};
+use self::walk::Position;
 use crate::engine::EngineConfig;
 use crate::frame::RxChecksum;
 use crate::ids::Now;
 use crate::message::Cursor;
 use crate::verdict::DropReason;
 
-pub use budget::FlowBudget;
-pub use filter::{FlowFilter, FlowUpdate, Prefix, TupleFilter};
-pub use info::{
+pub use self::budget::FlowBudget;
+pub use self::class::CLASSES;
+pub use self::filter::{FlowFilter, FlowUpdate, Prefix, TupleFilter};
+pub use self::info::{
     ActionId, CtInfo, CtState, Direction, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
-pub use record::{Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport};
-pub use settings::{SctpTimeouts, Settings, TcpTimeouts, Timeouts};
-
-/// What a packet is looked up by: its tuple, and a hash that both directions of a flow share.
-#[derive(Clone, Copy, Debug)]
-pub struct Key(());
-
-/// A flow that begins. A place is reserved for it until [`Conntrack::confirm`] or [`Conntrack::abandon`]: to drop it
-/// elsewhere would lose the place.
-#[derive(Debug)]
-#[must_use]
-pub struct Pending(CtInfo);
-
-impl Pending {
-    /// What rules look at.
-    pub fn info(&self) -> CtInfo {
-        self.0
-    }
-
-    /// Sets the flow's mark.
-    pub fn set_mark(&mut self, mark: u32) {
-        self.0.mark = mark;
-    }
-}
+pub use self::pending::Pending;
+pub use self::record::{Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport};
+pub use self::settings::{SctpTimeouts, Settings, TcpTimeouts, Timeouts};
+pub use self::tuple::Key;
 
 /// One worker's shard.
-pub struct Conntrack {}
+pub struct Conntrack {
+    v4: Table<u32>,
+    v6: Table<u128>,
+    shared: Shared,
+    seeds: Seeds,
+    sweep_v4: Sweep,
+    sweep_v6: Sweep,
+    /// Whether flows were counted at the last packet or listing: what is listed then.
+    acct: bool,
+}
 
 impl Conntrack {
     /// An empty table with room for `config.flow_capacity` flows of each family; memory is touched as it is used.
     pub fn new(config: &EngineConfig) -> Conntrack {
-        let _ = config;
-        Conntrack {}
+        let seeds = Seeds::new(config.seed);
+        let capacity = config.flow_capacity.max(1);
+        Conntrack {
+            v4: Table::new(capacity, seeds),
+            v6: Table::new(capacity, seeds),
+            shared: Shared {
+                worker: config.worker,
+                budget: Arc::clone(&config.budget),
+                lease: Lease::default(),
+                counters: Arc::clone(&config.counters),
+            },
+            seeds,
+            sweep_v4: Sweep::default(),
+            sweep_v6: Sweep::default(),
+            acct: false,
+        }
     }
 
     /// What to look `packet` up by. None: it belongs to no flow by its own tuple (ICMP errors, malformed packets,
     /// fragments); [`Conntrack::track`] judges it all the same.
     #[inline]
     pub fn key(&self, packet: &Packet) -> Option<Key> {
-        let _ = packet;
-        None
+        Key::of_packet(packet, &self.seeds)
     }
 
     /// Asks for the memory that [`Conntrack::find`] reads first.
     #[inline]
     pub fn prefetch(&self, key: &Key) {
-        let _ = key;
+        match &key.0 {
+            FamilyKeys::V4(key) => self.v4.prefetch(key.hash),
+            FamilyKeys::V6(key) => self.v6.prefetch(key.hash),
+        }
     }
 
     /// The live flow of a packet.
     #[inline]
     pub fn find(&self, now: Now, key: &Key) -> Option<Found> {
-        let _ = (now, key);
-        None
+        let (family, (index, direction)) = match &key.0 {
+            FamilyKeys::V4(key) => (Family::V4, self.v4.find(now.tick, key)?),
+            FamilyKeys::V6(key) => (Family::V6, self.v6.find(now.tick, key)?),
+        };
+        Some(Found { flow: FlowHandle { family, index }, direction })
     }
 
     /// Asks for the memory of a flow.
     #[inline]
     pub fn prefetch_flow(&self, flow: FlowHandle) {
-        let _ = flow;
+        match flow.family {
+            Family::V4 => self.v4.prefetch_flow(flow.index),
+            Family::V6 => self.v6.prefetch_flow(flow.index),
+        }
     }
 
     /// Judges a packet that is to be tracked, and changes its flow. `frame` is the frame that `packet` was parsed
     /// from; `found` may come from before earlier packets of the burst changed the table.
+    #[inline]
     #[allow(clippy::too_many_arguments)] // the seam to the pipeline: each is from another place
     pub fn track(
         &mut self,
@@ -113,8 +152,29 @@ impl Conntrack {
         key: Option<&Key>,
         found: Option<Found>,
     ) -> Tracked {
-        let _ = (now, settings, packet, frame, hook, checksum, key, found);
-        Tracked::Untracked
+        let mut cx = Context { now, settings, packet, frame, hook, checksum, direction: Direction::Original };
+        self.acct = settings.acct;
+        if let Transport::Icmp { .. } | Transport::Icmpv6 { .. } = packet.transport
+            && let Some(tracked) = icmp_error::judge(self, &cx)
+        {
+            return tracked;
+        }
+        let Some(key) = key.copied().or_else(|| self.key(packet)) else {
+            self.shared.counters.conntrack.invalid.add(1);
+            return Tracked::Invalid;
+        };
+        let place = found.map(|found| found.flow.index);
+        let pending = match key.0 {
+            FamilyKeys::V4(key) => match self.v4.track(&mut self.shared, &key, place, &mut cx) {
+                Followed::Known(tracked) => return tracked,
+                Followed::Begins(flow) => PendingFlow::V4(flow),
+            },
+            FamilyKeys::V6(key) => match self.v6.track(&mut self.shared, &key, place, &mut cx) {
+                Followed::Known(tracked) => return tracked,
+                Followed::Begins(flow) => PendingFlow::V6(flow),
+            },
+        };
+        Tracked::New(Pending(pending))
     }
 
     /// Enters a flow into the table: its first packet was not dropped.
@@ -127,49 +187,77 @@ impl Conntrack {
         settings: &Settings,
         pending: Pending,
     ) -> Result<FlowHandle, DropReason> {
-        let _ = (now, settings, pending);
-        Err(DropReason::ConntrackClash)
+        let (family, index) = match pending.0 {
+            PendingFlow::V4(new) => (Family::V4, self.v4.confirm(&mut self.shared, now, settings, new)),
+            PendingFlow::V6(new) => (Family::V6, self.v6.confirm(&mut self.shared, now, settings, new)),
+        };
+        let index = index.ok_or(DropReason::ConntrackClash)?;
+        Ok(FlowHandle { family, index })
     }
 
     /// Gives up a flow: its first packet was dropped.
     pub fn abandon(&mut self, pending: Pending) {
-        let _ = pending;
+        match pending.0 {
+            PendingFlow::V4(_) => self.v4.give_back(&mut self.shared),
+            PendingFlow::V6(_) => self.v6.give_back(&mut self.shared),
+        }
     }
 
-    /// What rules look at; None for a handle that never was one.
+    /// What rules look at; None for a handle that never was one. Of a flow that its last packet removed, what it was.
+    #[inline]
     pub fn info(&self, flow: FlowHandle, direction: Direction, state: CtState) -> Option<CtInfo> {
-        let _ = (flow, direction, state);
-        None
+        match flow.family {
+            Family::V4 => self.v4.flow(flow.index).map(|flow| flow.info(direction, state)),
+            Family::V6 => self.v6.flow(flow.index).map(|flow| flow.info(direction, state)),
+        }
     }
 
     /// Sets a flow's mark.
     pub fn set_mark(&mut self, flow: FlowHandle, mark: u32) {
-        let _ = (flow, mark);
+        match flow.family {
+            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| flow.mark = mark),
+            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| flow.mark = mark),
+        };
     }
 
     /// What [`Conntrack::store`] kept; None if nothing is.
     #[inline]
     pub fn stored(&self, flow: FlowHandle, direction: Direction) -> Option<Stored> {
-        let _ = (flow, direction);
-        None
+        match flow.family {
+            Family::V4 => self.v4.flow(flow.index)?.stored(direction),
+            Family::V6 => self.v6.flow(flow.index)?.stored(direction),
+        }
     }
 
     /// Keeps a compiled action for one direction of a flow.
     pub fn store(&mut self, flow: FlowHandle, direction: Direction, stored: Stored) {
-        let _ = (flow, direction, stored);
+        match flow.family {
+            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| flow.store(direction, stored)),
+            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| flow.store(direction, stored)),
+        };
     }
 
     /// The router answers a segment of this flow with a reset of its own (`reject` with tcp-reset): the flow is in
     /// CLOSE from now on. The reset itself is RELATED, and is not to be tracked again (the kernel attaches it to the
     /// flow of the packet that it answers, `nf_ct_attach`), even where that flow is only pending.
     pub fn close(&mut self, now: Now, settings: &Settings, flow: FlowHandle) {
-        let _ = (now, settings, flow);
+        match flow.family {
+            Family::V4 => self.v4.close(&self.shared, now.tick, settings, flow.index),
+            Family::V6 => self.v6.close(&self.shared, now.tick, settings, flow.index),
+        }
     }
 
-    /// Removes flows that ran out, at most `budget` of them; returns how many. Call it once a poll.
+    /// Removes flows that ran out, at most `budget` of each family; returns how many. Call it once a poll: it also
+    /// keeps `conntrack.max` exact, and clears a table that is nearly full.
     pub fn expire(&mut self, now: Now, budget: usize) -> usize {
-        let _ = (now, budget);
-        0
+        let shared = &mut self.shared;
+        let expired = self.v4.expire(shared, now.tick, budget) + self.v6.expire(shared, now.tick, budget);
+        if shared.budget.is_nearly_full() {
+            self.v4.sweep(shared, now.tick, &mut self.sweep_v4);
+            self.v6.sweep(shared, now.tick, &mut self.sweep_v6);
+        }
+        shared.lease.settle(&shared.budget);
+        expired
     }
 
     /// Fills `batch` up to its capacity with flows that match, from `cursor` on; None at the end. Looks at a bounded
@@ -181,8 +269,14 @@ impl Conntrack {
         filter: &FlowFilter,
         batch: &mut Vec<FlowRecord>,
     ) -> Option<Cursor> {
-        let _ = (now, cursor, filter, batch);
-        None
+        let Position { family, place } = Position::from_cursor(cursor);
+        let (shared, acct) = (&self.shared, self.acct);
+        let next = match family {
+            Family::V4 if filter.family == Some(Family::V6) => None,
+            Family::V4 => self.v4.list(shared, now, acct, place, filter, batch),
+            Family::V6 => self.v6.list(shared, now, acct, place, filter, batch),
+        };
+        Position::following(family, next)
     }
 
     /// Deletes flows that match, from `cursor` on, at most `budget` of them and looking at a bounded number. Returns
@@ -194,19 +288,28 @@ impl Conntrack {
         filter: &FlowFilter,
         budget: usize,
     ) -> (u64, Option<Cursor>) {
-        let _ = (now, cursor, filter, budget);
-        (0, None)
+        let Position { family, place } = Position::from_cursor(cursor);
+        let shared = &mut self.shared;
+        let (deleted, next) = match family {
+            Family::V4 => self.v4.delete(shared, now, place, filter, budget),
+            Family::V6 => self.v6.delete(shared, now, place, filter, budget),
+        };
+        (deleted, Position::following(family, next))
     }
 
     /// Deletes or changes one flow; false if there is no such flow.
     pub fn update(&mut self, now: Now, flow: FlowId, update: FlowUpdate) -> bool {
-        let _ = (now, flow, update);
-        false
+        let Position { family, place } = Position::of(flow);
+        let shared = &mut self.shared;
+        match family {
+            Family::V4 => self.v4.update(shared, now.tick, flow, place, update),
+            Family::V6 => self.v6.update(shared, now.tick, flow, place, update),
+        }
     }
 
     /// Flows in the shard, those included that are pending, or ran out and were not removed yet.
     pub fn len(&self) -> u32 {
-        0
+        self.v4.used().saturating_add(self.v6.used())
     }
 
     /// Whether there are none.
@@ -214,3 +317,6 @@ impl Conntrack {
         self.len() == 0
     }
 }
+
+#[cfg(test)]
+mod tests;

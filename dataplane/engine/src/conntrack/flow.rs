@@ -1,0 +1,205 @@
+//! A flow as it lies in memory: 96 bytes for IPv4, so that two cache lines always hold it, the hot fields first.
+//!
+//! Links of the timer wheel and of the free list, and how often the place was used, lie beside it (`wheel.rs`): they
+//! are needed only when a flow comes or goes.
+
+use sluice_wire::Protocol;
+
+use super::info::{ActionId, CtInfo, CtState, Direction, OriginalTuple, Status, Stored};
+use super::sctp::{SctpState, SctpTrack};
+use super::tcp::{TcpState, TcpTrack};
+use super::tuple::{Address, Tuple};
+use crate::ids::{Generation, InterfaceId, Tick};
+
+/// One flow. The reply tuple is the inverse of the original one as long as there is no NAT.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
+pub(super) struct Flow<A> {
+    // Tuple, spelt out so that state and status fill the rest of its sixteen bytes.
+    src: A,
+    dst: A,
+    sport: u16,
+    dport: u16,
+    protocol: u8,
+    /// The protocol's own state by its number ([`TcpState`], [`SctpState`]); 0 for protocols without.
+    pub(super) state: u8,
+    pub(super) status: Status,
+    /// Runs out then; while not confirmed, relative to confirmation.
+    pub(super) deadline: Tick,
+    pub(super) mark: u32,
+    stored_generation: Generation,
+    stored_action: PerDirection<ActionId>,
+    stored_ingress: PerDirection<InterfaceId>,
+    stored_state: PerDirection<CtState>,
+    /// Where the timer wheel holds it.
+    pub(super) filed: u16,
+    pub(super) track: Track,
+}
+
+/// Two of something, one for each direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct PerDirection<T> {
+    pub(super) original: T,
+    pub(super) reply: T,
+}
+
+impl<T> PerDirection<T> {
+    /// The same for both.
+    pub(super) fn both(value: T) -> PerDirection<T>
+    where
+        T: Copy,
+    {
+        PerDirection { original: value, reply: value }
+    }
+
+    /// That of a direction.
+    #[inline(always)]
+    pub(super) fn of(&self, direction: Direction) -> &T {
+        match direction {
+            Direction::Original => &self.original,
+            Direction::Reply => &self.reply,
+        }
+    }
+
+    /// That of a direction.
+    #[inline(always)]
+    pub(super) fn of_mut(&mut self, direction: Direction) -> &mut T {
+        match direction {
+            Direction::Original => &mut self.original,
+            Direction::Reply => &mut self.reply,
+        }
+    }
+
+    /// That of a direction, and that of the opposite one.
+    #[inline(always)]
+    pub(super) fn split(&mut self, direction: Direction) -> (&mut T, &mut T) {
+        match direction {
+            Direction::Original => (&mut self.original, &mut self.reply),
+            Direction::Reply => (&mut self.reply, &mut self.original),
+        }
+    }
+}
+
+/// What a protocol's tracker keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Track {
+    /// TCP.
+    Tcp(TcpTrack),
+    /// UDP and UDP-Lite: from then on a packet makes it a stream.
+    Udp { stream_from: Tick },
+    /// SCTP.
+    Sctp(SctpTrack),
+    /// GRE.
+    Gre,
+    /// ICMP.
+    Icmp,
+    /// ICMPv6.
+    Icmpv6,
+    /// Protocols without a tracker of their own.
+    Generic,
+}
+
+// What two cache lines hold is what the fast path reads: PERFORMANCE.md P8.
+const _: () = assert!(size_of::<Flow<u32>>() == 96);
+
+impl<A: Address> Flow<A> {
+    /// A flow that `tuple`'s packet begins, in no state yet.
+    pub(super) fn new(tuple: Tuple<A>) -> Flow<A> {
+        let track = match Protocol(tuple.protocol) {
+            Protocol::TCP => Track::Tcp(TcpTrack::default()),
+            Protocol::UDP | Protocol::UDPLITE => Track::Udp { stream_from: Tick(0) },
+            Protocol::SCTP => Track::Sctp(SctpTrack::default()),
+            Protocol::GRE => Track::Gre,
+            Protocol::ICMP => Track::Icmp,
+            Protocol::ICMPV6 => Track::Icmpv6,
+            _ => Track::Generic,
+        };
+        Flow {
+            src: tuple.src,
+            dst: tuple.dst,
+            sport: tuple.sport,
+            dport: tuple.dport,
+            protocol: tuple.protocol,
+            state: 0,
+            status: Status::default(),
+            deadline: Tick(0),
+            mark: 0,
+            stored_generation: Generation(0),
+            stored_action: PerDirection::default(),
+            stored_ingress: PerDirection::both(InterfaceId(0)),
+            stored_state: PerDirection::both(CtState::New),
+            filed: 0,
+            track,
+        }
+    }
+
+    /// The tuple of its first packet.
+    #[inline(always)]
+    pub(super) fn original(&self) -> Tuple<A> {
+        Tuple { src: self.src, dst: self.dst, sport: self.sport, dport: self.dport, protocol: self.protocol }
+    }
+
+    /// Whether it is in the table, and has not run out.
+    #[inline(always)]
+    pub(super) fn is_live(&self, now: Tick) -> bool {
+        self.status.contains(Status::CONFIRMED) && !now.is_due(self.deadline)
+    }
+
+    /// What rules look at.
+    pub(super) fn info(&self, direction: Direction, state: CtState) -> CtInfo {
+        CtInfo {
+            state,
+            direction,
+            status: self.status,
+            mark: self.mark,
+            original: OriginalTuple {
+                src: self.src.ip(),
+                dst: self.dst.ip(),
+                sport: self.sport,
+                dport: self.dport,
+            },
+        }
+    }
+
+    /// What the pipeline stored for a direction.
+    #[inline(always)]
+    pub(super) fn stored(&self, direction: Direction) -> Option<Stored> {
+        let action = *self.stored_action.of(direction);
+        (action != ActionId(0)).then_some(Stored {
+            generation: self.stored_generation,
+            ingress: *self.stored_ingress.of(direction),
+            state: *self.stored_state.of(direction),
+            action,
+        })
+    }
+
+    /// Keeps `stored` for a direction.
+    pub(super) fn store(&mut self, direction: Direction, stored: Stored) {
+        if self.stored_generation != stored.generation {
+            self.stored_generation = stored.generation;
+            self.stored_action = PerDirection::default();
+        }
+        *self.stored_ingress.of_mut(direction) = stored.ingress;
+        *self.stored_state.of_mut(direction) = stored.state;
+        *self.stored_action.of_mut(direction) = stored.action;
+    }
+
+    /// The state's name, of protocols that have states.
+    pub(super) fn state_name(&self) -> Option<&'static str> {
+        match self.track {
+            Track::Tcp(_) => Some(TcpState::from_number(self.state).name()),
+            Track::Sctp(_) => Some(SctpState::from_number(self.state).name()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is being closed, so that little is lost if it is evicted.
+    pub(super) fn is_closing(&self) -> bool {
+        match self.track {
+            Track::Tcp(_) => TcpState::from_number(self.state).is_closing(),
+            Track::Sctp(_) => SctpState::from_number(self.state).is_closing(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! A flow between its first packet and confirmation: nobody can find it yet, but it counts.
+
+use super::flow::Flow;
+use super::info::{CtInfo, CtState, Direction, Status};
+use super::tuple::{Address, FamilyKey};
+use crate::ids::Millis;
+
+/// A flow that begins. A place is reserved for it until [`super::Conntrack::confirm`] or
+/// [`super::Conntrack::abandon`]: to drop it elsewhere would lose the place.
+#[derive(Debug)]
+#[must_use]
+pub struct Pending(pub(super) PendingFlow);
+
+/// Of either family.
+#[derive(Debug)]
+pub(super) enum PendingFlow {
+    V4(NewFlow<u32>),
+    V6(NewFlow<u128>),
+}
+
+/// A flow that is not in the table yet.
+#[derive(Debug)]
+pub(super) struct NewFlow<A> {
+    pub(super) flow: Flow<A>,
+    pub(super) key: FamilyKey<A>,
+    /// How long it lives from confirmation on.
+    pub(super) timeout: Millis,
+    /// Bytes of its first packet, for accounting.
+    pub(super) bytes: u32,
+}
+
+impl<A: Address> NewFlow<A> {
+    fn info(&self) -> CtInfo {
+        let expected = self.flow.status.contains(Status::EXPECTED);
+        self.flow.info(Direction::Original, if expected { CtState::Related } else { CtState::New })
+    }
+}
+
+impl Pending {
+    /// What rules look at.
+    pub fn info(&self) -> CtInfo {
+        match &self.0 {
+            PendingFlow::V4(new) => new.info(),
+            PendingFlow::V6(new) => new.info(),
+        }
+    }
+
+    /// The flow's mark.
+    pub fn mark(&self) -> u32 {
+        match &self.0 {
+            PendingFlow::V4(new) => new.flow.mark,
+            PendingFlow::V6(new) => new.flow.mark,
+        }
+    }
+
+    /// Sets the flow's mark.
+    pub fn set_mark(&mut self, mark: u32) {
+        match &mut self.0 {
+            PendingFlow::V4(new) => new.flow.mark = mark,
+            PendingFlow::V6(new) => new.flow.mark = mark,
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The flows of one address family: places in memory, the index over them, the wheel that ends them.
+//!
+//! Nothing is allocated after [`Table::new`], and memory is touched only as places are used: flows and links are
+//! pushed into reserved space, index and accounting are zero pages.
+
+use std::sync::Arc;
+
+use super::budget::{FlowBudget, Lease};
+use super::flow::Flow;
+use super::index::Index;
+use super::info::{Direction, Status};
+use super::pending::NewFlow;
+use super::record::{Accounting, FlowId};
+use super::track::Context;
+use super::tuple::{Address, FamilyKey, Seeds};
+use super::wheel::Wheel;
+use crate::arch;
+use crate::counters::WorkerCounters;
+use crate::ids::{Now, Tick, WorkerId};
+
+/// Flows whose memory is asked for at once when they expire.
+const BATCH: usize = 16;
+
+/// Slots of the wheel that one call may pass.
+const STEPS: u32 = 4096;
+
+/// What the tables of both families share.
+pub(super) struct Shared {
+    pub(super) worker: WorkerId,
+    pub(super) budget: Arc<FlowBudget>,
+    pub(super) lease: Lease,
+    pub(super) counters: Arc<WorkerCounters>,
+}
+
+impl Shared {
+    /// A flow came in this class.
+    pub(super) fn enter_class(&self, class: usize) {
+        self.counters.conntrack.entries.add(1);
+        self.add_to_class(class, 1);
+    }
+
+    /// A flow of this class went.
+    pub(super) fn leave_class(&self, class: usize) {
+        self.counters.conntrack.entries.add(u64::MAX);
+        self.add_to_class(class, u64::MAX);
+    }
+
+    /// A flow changed its class.
+    pub(super) fn move_class(&self, from: usize, to: usize) {
+        self.add_to_class(from, u64::MAX);
+        self.add_to_class(to, 1);
+    }
+
+    /// Gauges wrap, so that adding the largest number is taking one away.
+    fn add_to_class(&self, class: usize, n: u64) {
+        if let Some(gauge) = self.counters.conntrack.by_state.get(class) {
+            gauge.add(n);
+        }
+    }
+}
+
+/// The flows of one family.
+pub(super) struct Table<A> {
+    flows: Vec<Flow<A>>,
+    index: Index,
+    wheel: Wheel,
+    accounting: Vec<[u64; 4]>,
+    starts: Vec<u64>,
+    seeds: Seeds,
+    capacity: u32,
+    /// In the table, or pending.
+    used: u32,
+}
+
+impl<A: Address> Table<A> {
+    /// An empty table.
+    pub(super) fn new(capacity: u32, seeds: Seeds) -> Table<A> {
+        let n = capacity as usize;
+        Table {
+            flows: Vec::with_capacity(n),
+            index: Index::new(capacity),
+            wheel: Wheel::new(capacity, Tick(0)),
+            accounting: vec![[0; 4]; n],
+            starts: vec![0; n],
+            seeds,
+            capacity,
+            used: 0,
+        }
+    }
+
+    /// Asks for the line of the index that a look-up reads first.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Asks for both lines of a flow.
+    #[inline(always)]
+    pub(super) fn prefetch_flow(&self, place: u32) {
+        if let Some(flow) = self.flows.get(place as usize) {
+            arch::prefetch(flow);
+            arch::prefetch(&flow.track);
+        }
+    }
+
+    /// The live flow of a packet.
+    #[inline(always)]
+    pub(super) fn find(&self, now: Tick, key: &FamilyKey<A>) -> Option<(u32, Direction)> {
+        self.index
+            .find(key.hash, |place| self.direction_at(now, key, place).map(|direction| (place, direction)))
+    }
+
+    /// Which way a packet goes in the flow at a place, if that is its flow, and alive.
+    #[inline(always)]
+    pub(super) fn direction_at(&self, now: Tick, key: &FamilyKey<A>, place: u32) -> Option<Direction> {
+        let flow = self.flows.get(place as usize)?;
+        let direction = key.direction_in(&flow.original())?;
+        flow.is_live(now).then_some(direction)
+    }
+
+    /// As [`Table::find`]; a flow of this tuple that ran out is removed, so that another may take its place.
+    pub(super) fn find_or_reap(
+        &mut self,
+        shared: &mut Shared,
+        now: Tick,
+        key: &FamilyKey<A>,
+    ) -> Option<(u32, Direction)> {
+        let (place, direction) = self.index.find(key.hash, |place| {
+            let flow = self.flows.get(place as usize)?;
+            key.direction_in(&flow.original())
+                .filter(|_| flow.status.contains(Status::CONFIRMED))
+                .map(|direction| (place, direction))
+        })?;
+        if self.flows.get(place as usize)?.is_live(now) {
+            return Some((place, direction));
+        }
+        self.remove(shared, place);
+        None
+    }
+
+    /// The flow at a place.
+    #[inline(always)]
+    pub(super) fn flow(&self, place: u32) -> Option<&Flow<A>> {
+        self.flows.get(place as usize)
+    }
+
+    /// The flow at a place.
+    #[inline(always)]
+    pub(super) fn flow_mut(&mut self, place: u32) -> Option<&mut Flow<A>> {
+        self.flows.get_mut(place as usize)
+    }
+
+    /// Flows in the table, or pending.
+    pub(super) fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Places that were ever used; all flows are below.
+    pub(super) fn places(&self) -> u32 {
+        self.flows.len() as u32
+    }
+
+    /// Takes a place for a flow that begins; false where there is none.
+    pub(super) fn reserve(&mut self, shared: &mut Shared) -> bool {
+        let granted = self.used < self.capacity && shared.lease.take(&shared.budget);
+        self.used += u32::from(granted);
+        granted
+    }
+
+    /// Gives a place back that no flow took.
+    pub(super) fn give_back(&mut self, shared: &mut Shared) {
+        self.used -= 1;
+        shared.lease.give(&shared.budget);
+    }
+
+    /// Enters a flow, for which a place was taken before. None if there is one of its tuple already.
+    pub(super) fn insert(&mut self, shared: &mut Shared, now: Now, new: NewFlow<A>) -> Option<u32> {
+        if self.find_or_reap(shared, now.tick, &new.key).is_some() {
+            return None;
+        }
+        let mut flow = new.flow;
+        flow.status = flow.status.with(Status::CONFIRMED);
+        flow.deadline = now.tick.after(new.timeout);
+        let place = self.place(flow)?;
+        let slot = self.wheel.file(place, flow.deadline);
+        if let Some(flow) = self.flow_mut(place) {
+            flow.filed = slot;
+        }
+        let (flows, seeds) = (&self.flows, &self.seeds);
+        self.index.insert(new.key.hash, place, |place| {
+            flows.get(place as usize).map_or(0, |flow| flow.original().hash(seeds))
+        });
+        shared.enter_class(flow.class());
+        Some(place)
+    }
+
+    fn place(&mut self, flow: Flow<A>) -> Option<u32> {
+        if let Some(place) = self.wheel.reuse() {
+            *self.flow_mut(place)? = flow;
+            return Some(place);
+        }
+        let place = self.wheel.extend()?;
+        self.flows.push(flow);
+        Some(place)
+    }
+
+    /// Takes a flow out. Its memory stays as it is until another flow needs the place, so that the packet at hand
+    /// can still be judged by it.
+    pub(super) fn remove(&mut self, shared: &mut Shared, place: u32) {
+        let Some(flow) = self.flow(place).copied() else { return };
+        if flow.status.contains(Status::CONFIRMED) {
+            self.wheel.unfile(place, flow.filed);
+            self.drop_flow(shared, place, flow);
+        }
+    }
+
+    /// The rest of removing a flow that is in no slot of the wheel any more.
+    fn drop_flow(&mut self, shared: &mut Shared, place: u32, flow: Flow<A>) {
+        self.index.remove(flow.original().hash(&self.seeds), place);
+        self.wheel.release(place);
+        if let Some(flow) = self.flow_mut(place) {
+            flow.status = Status(flow.status.0 & !Status::CONFIRMED.0).with(Status::DYING);
+        }
+        shared.leave_class(flow.class());
+        self.give_back(shared);
+    }
+
+    /// Gives a flow another deadline. The wheel is told only where it would come too late.
+    #[inline]
+    pub(super) fn refresh(&mut self, place: u32, deadline: Tick) {
+        let Some(flow) = self.flows.get_mut(place as usize) else { return };
+        let sooner = !deadline.is_due(flow.deadline);
+        flow.deadline = deadline;
+        if sooner && self.wheel.is_late(flow.filed, deadline) {
+            let slot = flow.filed;
+            self.wheel.unfile(place, slot);
+            self.file_again(place, deadline);
+        }
+    }
+
+    fn file_again(&mut self, place: u32, deadline: Tick) {
+        let slot = self.wheel.file(place, deadline);
+        if let Some(flow) = self.flow_mut(place) {
+            flow.filed = slot;
+        }
+    }
+
+    /// Removes flows that ran out, looking at about `budget` of them; returns how many went.
+    pub(super) fn expire(&mut self, shared: &mut Shared, now: Tick, budget: usize) -> usize {
+        let (mut left, mut expired, mut steps) = (budget, 0, STEPS);
+        while left > 0 {
+            let mut batch = [0u32; BATCH];
+            let mut n = 0;
+            for slot in batch.iter_mut().take(left) {
+                let Some(place) = self.wheel.pop(now, &mut steps) else { break };
+                self.prefetch_flow(place);
+                (*slot, n) = (place, n + 1);
+            }
+            let batch = batch.get(..n).unwrap_or_default();
+            for place in batch {
+                if let Some(flow) = self.flow(*place) {
+                    self.index.prefetch(flow.original().hash(&self.seeds));
+                }
+            }
+            expired += batch.iter().filter(|place| self.expire_one(shared, now, **place)).count();
+            left -= n;
+            if n == 0 {
+                break;
+            }
+        }
+        expired
+    }
+
+    fn expire_one(&mut self, shared: &mut Shared, now: Tick, place: u32) -> bool {
+        let Some(flow) = self.flow(place).copied() else { return false };
+        if flow.is_live(now) {
+            self.file_again(place, flow.deadline);
+            return false;
+        }
+        self.drop_flow(shared, place, flow);
+        true
+    }
+
+    /// The flows in the `n`th bucket from that of `hash` on.
+    pub(super) fn neighbourhood(&self, hash: u64, n: u64) -> impl Iterator<Item = u32> + use<A> {
+        self.index.neighbourhood(hash, n)
+    }
+
+    /// How many buckets the index has.
+    pub(super) fn buckets(&self) -> u64 {
+        self.index.buckets()
+    }
+
+    /// Counts a packet of a flow, if flows are counted.
+    #[inline(always)]
+    pub(super) fn account(&mut self, place: u32, cx: &Context<'_>) {
+        if cx.settings.acct {
+            self.account_bytes(place, cx.direction, u64::from(cx.packet.length()));
+        }
+    }
+
+    /// Counts a packet of a flow.
+    pub(super) fn account_bytes(&mut self, place: u32, direction: Direction, length: u64) {
+        let Some([packets, bytes, reply_packets, reply_bytes]) = self.accounting.get_mut(place as usize)
+        else {
+            return;
+        };
+        let (packets, bytes) = match direction {
+            Direction::Original => (packets, bytes),
+            Direction::Reply => (reply_packets, reply_bytes),
+        };
+        *packets += 1;
+        *bytes += length;
+    }
+
+    /// What is beside a flow that begins: nothing counted yet, and when it began.
+    pub(super) fn begin_account(&mut self, place: u32, acct: bool, start: Option<u64>) {
+        if let (true, Some(account)) = (acct, self.accounting.get_mut(place as usize)) {
+            *account = [0; 4];
+        }
+        if let (Some(start), Some(kept)) = (start, self.starts.get_mut(place as usize)) {
+            *kept = start.max(1);
+        }
+    }
+
+    /// Packets and bytes of a flow.
+    pub(super) fn accounting(&self, place: u32) -> Accounting {
+        let [packets, bytes, reply_packets, reply_bytes] =
+            self.accounting.get(place as usize).copied().unwrap_or_default();
+        Accounting { packets: [packets, reply_packets], bytes: [bytes, reply_bytes] }
+    }
+
+    /// When a flow began, if that was noted.
+    pub(super) fn start(&self, place: u32) -> Option<u64> {
+        self.starts.get(place as usize).copied().filter(|start| *start != 0)
+    }
+
+    /// The id of the flow at a place: worker, family, how often the place was used, place.
+    pub(super) fn id(&self, worker: WorkerId, place: u32) -> FlowId {
+        let family = u64::from(A::FAMILY == sluice_wire::Family::V6);
+        let uses = u64::from(self.wheel.uses(place) & 0x7f_ffff);
+        FlowId(u64::from(worker.0) << 56 | family << 55 | uses << 32 | u64::from(place))
+    }
+}

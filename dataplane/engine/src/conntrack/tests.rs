@@ -1,0 +1,1 @@
+//! The table's promises: nothing lost, nothing twice, counts that add up.

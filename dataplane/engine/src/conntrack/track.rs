@@ -1,0 +1,236 @@
+//! What is common to all protocols (the kernel's `nf_conntrack_in`): find the flow or begin one, let its protocol
+//! judge the packet, refresh the deadline, note the first answer.
+
+use sluice_wire::{Checksum, Packet, verify};
+
+use super::flow::{Flow, Track};
+use super::info::{CtState, Direction, FlowHandle, Status, TrackHook, Tracked};
+use super::pending::NewFlow;
+use super::settings::Settings;
+use super::table::{Shared, Table};
+use super::tcp::TcpState;
+use super::tuple::{Address, FamilyKey};
+use super::{gre, sctp, tcp, udp};
+use crate::frame::RxChecksum;
+use crate::ids::{Millis, Now, Tick};
+use crate::verdict::DropReason;
+
+/// A packet, and what it is judged by.
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) settings: &'a Settings,
+    pub(super) packet: &'a Packet,
+    pub(super) frame: &'a [u8],
+    pub(super) hook: TrackHook,
+    pub(super) checksum: RxChecksum,
+    /// Which way the packet goes in its flow.
+    pub(super) direction: Direction,
+}
+
+impl Context<'_> {
+    /// Whether the transport checksum is wrong, and that matters here. A device that found it wrong is not believed,
+    /// since several judge protocols that they do not know; one that found it good is.
+    #[inline]
+    pub(super) fn has_bad_checksum(&self) -> bool {
+        self.settings.checksum
+            && self.hook == TrackHook::Prerouting
+            && self.checksum != RxChecksum::Good
+            && verify(self.packet, self.frame) == Checksum::Bad
+    }
+}
+
+/// What a protocol says of a packet of its flow.
+pub(super) enum Judged {
+    /// It belongs to the flow, which lives so long from now on.
+    Accept {
+        /// The new timeout.
+        timeout: Millis,
+    },
+    /// It passes, and the flow stays as it is.
+    Pass,
+    /// INVALID.
+    Invalid {
+        /// The flow is to live at most so long from now on.
+        timeout: Option<Millis>,
+    },
+    /// It passes, and is the flow's last.
+    Delete,
+    /// It begins another flow of the same tuple, in place of this one.
+    Reopen,
+}
+
+impl Judged {
+    pub(super) const PASS: Judged = Judged::Pass;
+    pub(super) const INVALID: Judged = Judged::Invalid { timeout: None };
+}
+
+/// Of a packet with a tuple.
+pub(super) enum Followed<A> {
+    /// Judged.
+    Known(Tracked),
+    /// It begins a flow.
+    Begins(NewFlow<A>),
+}
+
+impl<A: Address> Table<A> {
+    /// Judges a packet by its key. `found` is what a look-up said earlier in the burst.
+    #[inline]
+    pub(super) fn track(
+        &mut self,
+        shared: &mut Shared,
+        key: &FamilyKey<A>,
+        found: Option<u32>,
+        cx: &mut Context<'_>,
+    ) -> Followed<A> {
+        let known = found.and_then(|place| Some((place, self.direction_at(cx.now.tick, key, place)?)));
+        let Some((place, direction)) = known.or_else(|| self.find_or_reap(shared, cx.now.tick, key)) else {
+            return self.begin(shared, key, cx);
+        };
+        shared.counters.conntrack.found.add(1);
+        cx.direction = direction;
+        self.follow(shared, key, place, cx)
+    }
+
+    /// A packet of a flow in the table.
+    #[inline]
+    fn follow(
+        &mut self,
+        shared: &mut Shared,
+        key: &FamilyKey<A>,
+        place: u32,
+        cx: &mut Context<'_>,
+    ) -> Followed<A> {
+        let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
+        let (before, class) = (flow.status, flow.class());
+        let judged = judge(flow, cx);
+        if let (Judged::Accept { .. } | Judged::Pass, Direction::Reply) = (&judged, cx.direction) {
+            flow.status = flow.status.with(Status::SEEN_REPLY);
+        }
+        let now_class = flow.class();
+        if now_class != class {
+            shared.move_class(class, now_class);
+        }
+        match judged {
+            Judged::Accept { timeout } => {
+                if !before.contains(Status::FIXED_TIMEOUT) {
+                    self.refresh(place, cx.now.tick.after(timeout));
+                }
+                self.account(place, cx);
+            }
+            Judged::Pass => {}
+            Judged::Invalid { timeout } => {
+                if let Some(timeout) = timeout {
+                    self.refresh(place, cx.now.tick.after(timeout));
+                }
+                return Followed::Known(invalid(shared));
+            }
+            Judged::Delete => self.remove(shared, place),
+            Judged::Reopen => {
+                self.remove(shared, place);
+                return self.begin(shared, key, cx);
+            }
+        }
+        let flow = FlowHandle { family: A::FAMILY, index: place };
+        Followed::Known(Tracked::Flow { flow, direction: cx.direction, state: state(before, cx.direction) })
+    }
+
+    /// A packet of no flow. The place is taken before the packet is judged, as the kernel does: when the table is
+    /// full, packets that would be INVALID are dropped too.
+    #[inline]
+    fn begin(&mut self, shared: &mut Shared, key: &FamilyKey<A>, cx: &mut Context<'_>) -> Followed<A> {
+        if !self.admit(shared, cx.now.tick, key.hash) {
+            shared.counters.conntrack.drop.add(1);
+            return Followed::Known(Tracked::Drop(DropReason::ConntrackFull));
+        }
+        cx.direction = Direction::Original;
+        let mut flow = Flow::new(key.tuple);
+        // An answer without a request begins no flow.
+        let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut flow, cx) };
+        match judged {
+            Judged::Accept { timeout } => {
+                Followed::Begins(NewFlow { flow, key: *key, timeout, bytes: u32::from(cx.packet.length()) })
+            }
+            Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
+                self.give_back(shared);
+                Followed::Known(invalid(shared))
+            }
+        }
+    }
+}
+
+impl<A: Address> Table<A> {
+    /// Enters a flow; None if there is one of its tuple already.
+    pub(super) fn confirm(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        settings: &Settings,
+        new: NewFlow<A>,
+    ) -> Option<u32> {
+        let bytes = u64::from(new.bytes);
+        let Some(place) = self.insert(shared, now, new) else {
+            self.give_back(shared);
+            shared.counters.conntrack.insert_failed.add(1);
+            shared.counters.conntrack.drop.add(1);
+            return None;
+        };
+        shared.counters.conntrack.insert.add(1);
+        self.begin_account(place, settings.acct, settings.timestamp.then_some(now.nanos));
+        if settings.acct {
+            self.account_bytes(place, Direction::Original, bytes);
+        }
+        Some(place)
+    }
+
+    /// The router resets the connection by itself.
+    pub(super) fn close(&mut self, shared: &Shared, now: Tick, settings: &Settings, place: u32) {
+        let Some(flow) = self.flow_mut(place).filter(|flow| flow.is_live(now)) else { return };
+        let class = flow.class();
+        if let Track::Tcp(_) = flow.track {
+            flow.state = TcpState::Close as u8;
+            let now_class = flow.class();
+            shared.move_class(class, now_class);
+            self.refresh(place, now.after(settings.timeouts.tcp.close));
+        }
+    }
+}
+
+/// NEW until a reply was seen before this packet.
+#[inline(always)]
+fn state(before: Status, direction: Direction) -> CtState {
+    if direction == Direction::Reply || before.contains(Status::SEEN_REPLY) {
+        CtState::Established
+    } else if before.contains(Status::EXPECTED) {
+        CtState::Related
+    } else {
+        CtState::New
+    }
+}
+
+fn invalid(shared: &Shared) -> Tracked {
+    shared.counters.conntrack.invalid.add(1);
+    Tracked::Invalid
+}
+
+/// Has the flow's protocol judge a packet.
+#[inline]
+fn judge<A: Address>(flow: &mut Flow<A>, cx: &Context<'_>) -> Judged {
+    let timeouts = &cx.settings.timeouts;
+    match &mut flow.track {
+        Track::Tcp(track) => tcp::judge(
+            tcp::Flow {
+                tcp: track,
+                state: &mut flow.state,
+                status: &mut flow.status,
+                remaining: flow.deadline.since(cx.now.tick),
+            },
+            cx,
+        ),
+        Track::Udp { stream_from } => udp::judge(stream_from, &mut flow.status, cx),
+        Track::Sctp(track) => sctp::judge(track, &mut flow.state, &mut flow.status, cx),
+        Track::Gre => gre::judge(&mut flow.status, cx),
+        Track::Icmp => Judged::Accept { timeout: timeouts.icmp },
+        Track::Icmpv6 => Judged::Accept { timeout: timeouts.icmpv6 },
+        Track::Generic => Judged::Accept { timeout: timeouts.generic },
+    }
+}

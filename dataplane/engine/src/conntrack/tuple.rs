@@ -1,0 +1,220 @@
+//! A flow's identity: addresses, ports and protocol of a packet, and the keyed hash that finds it either way round.
+//!
+//! A flow without NAT is indexed once, under a hash that both directions share. ICMP has no ports to exchange: its
+//! tuple is always that of the request (identifier as source port, type and code as destination port), and a reply
+//! says of itself that it is one.
+
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sluice_wire::{Addrs, Family, Packet, Protocol, Transport};
+
+use super::icmp;
+use super::info::Direction;
+
+/// An address as a number: `u32` or `u128`.
+pub(super) trait Address: Copy + Eq + Ord + Debug {
+    /// Which family it is of.
+    const FAMILY: Family;
+
+    /// As the standard library has it.
+    fn ip(self) -> IpAddr;
+
+    /// Two endpoints mixed into a hash; the order of the arguments matters.
+    fn mix(low: (Self, u16), high: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
+}
+
+impl Address for u32 {
+    const FAMILY: Family = Family::V4;
+
+    fn ip(self) -> IpAddr {
+        Ipv4Addr::from_bits(self).into()
+    }
+
+    #[inline(always)]
+    fn mix(low: (u32, u16), high: (u32, u16), protocol: u8, seeds: &Seeds) -> u64 {
+        let a = u64::from(low.0) << 16 | u64::from(low.1);
+        let b = u64::from(high.0) << 16 | u64::from(high.1);
+        fold(fold(a ^ seeds.0, b ^ seeds.1), seeds.2 ^ u64::from(protocol))
+    }
+}
+
+impl Address for u128 {
+    const FAMILY: Family = Family::V6;
+
+    fn ip(self) -> IpAddr {
+        Ipv6Addr::from_bits(self).into()
+    }
+
+    #[inline(always)]
+    fn mix(low: (u128, u16), high: (u128, u16), protocol: u8, seeds: &Seeds) -> u64 {
+        let end = |(address, port): (u128, u16), seed: u64| {
+            fold(address as u64 ^ seed, (address >> 64) as u64 ^ seeds.3).wrapping_add(u64::from(port))
+        };
+        fold(fold(end(low, seeds.0) ^ seeds.2, end(high, seeds.1)), seeds.2 ^ u64::from(protocol))
+    }
+}
+
+/// Secrets of the hash, so that nobody outside can aim flows at one bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seeds(u64, u64, u64, u64);
+
+impl Seeds {
+    /// Spreads one random number to four (splitmix64).
+    pub(super) fn new(seed: u64) -> Seeds {
+        let nth = |n: u64| {
+            let z = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ z >> 31) | 1
+        };
+        Seeds(nth(1), nth(2), nth(3), nth(4))
+    }
+}
+
+/// Both halves of a 128-bit product: each bit of either factor reaches most of the result.
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Addresses, ports and protocol of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub(super) struct Tuple<A> {
+    pub(super) src: A,
+    pub(super) dst: A,
+    pub(super) sport: u16,
+    pub(super) dport: u16,
+    pub(super) protocol: u8,
+}
+
+impl<A: Address> Tuple<A> {
+    /// The other direction.
+    #[inline(always)]
+    pub(super) fn reversed(&self) -> Tuple<A> {
+        Tuple { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, protocol: self.protocol }
+    }
+
+    /// The same for both directions.
+    #[inline(always)]
+    pub(super) fn hash(&self, seeds: &Seeds) -> u64 {
+        let (a, b) = ((self.src, self.sport), (self.dst, self.dport));
+        A::mix(a.min(b), a.max(b), self.protocol, seeds)
+    }
+}
+
+/// Which directions a packet may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sense {
+    /// Either: the flow tells.
+    Either,
+    /// A request of ICMP.
+    Request,
+    /// An answer of ICMP; its tuple was turned round already.
+    Answer,
+}
+
+/// A packet's tuple with its hash, of one family.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FamilyKey<A> {
+    pub(super) tuple: Tuple<A>,
+    pub(super) hash: u64,
+    pub(super) sense: Sense,
+}
+
+impl<A: Address> FamilyKey<A> {
+    #[inline(always)]
+    fn new(tuple: Tuple<A>, sense: Sense, seeds: &Seeds) -> FamilyKey<A> {
+        FamilyKey { tuple, hash: tuple.hash(seeds), sense }
+    }
+
+    /// Whether no flow can begin with it.
+    #[inline(always)]
+    pub(super) fn is_answer(&self) -> bool {
+        self.sense == Sense::Answer
+    }
+
+    /// Which way the packet goes in the flow that `original` began; `None` if it is not of that flow. Where both
+    /// ends are the same, it is the original direction.
+    #[inline(always)]
+    pub(super) fn direction_in(&self, original: &Tuple<A>) -> Option<Direction> {
+        match self.sense {
+            Sense::Either if self.tuple == *original => Some(Direction::Original),
+            Sense::Either => (self.tuple.reversed() == *original).then_some(Direction::Reply),
+            Sense::Request => (self.tuple == *original).then_some(Direction::Original),
+            Sense::Answer => (self.tuple == *original).then_some(Direction::Reply),
+        }
+    }
+}
+
+/// What a packet is looked up by: its tuple, and a hash that both directions of a flow share.
+#[derive(Clone, Copy, Debug)]
+pub struct Key(pub(super) FamilyKeys);
+
+/// A key of either family.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FamilyKeys {
+    V4(FamilyKey<u32>),
+    V6(FamilyKey<u128>),
+}
+
+impl Key {
+    /// The key of a packet or of a quoted one; `None` if no flow can have such a packet.
+    #[inline(always)]
+    pub(super) fn of(addrs: &Addrs, protocol: Protocol, transport: &Transport, seeds: &Seeds) -> Option<Key> {
+        let ends = Ends::of(addrs.family(), transport)?;
+        Some(Key(match *addrs {
+            Addrs::V4 { src, dst } => {
+                FamilyKeys::V4(ends.key(src.to_bits(), dst.to_bits(), protocol.0, seeds))
+            }
+            Addrs::V6 { src, dst } => {
+                FamilyKeys::V6(ends.key(src.to_bits(), dst.to_bits(), protocol.0, seeds))
+            }
+        }))
+    }
+
+    /// The key of a whole packet; `None` for what only quotes a flow, or cannot be of any.
+    #[inline(always)]
+    pub(super) fn of_packet(packet: &Packet, seeds: &Seeds) -> Option<Key> {
+        if packet.malformed.is_some() || packet.fragment.is_part() {
+            return None;
+        }
+        Key::of(&packet.addrs, packet.protocol, &packet.transport, seeds)
+    }
+}
+
+/// What the transport adds to the addresses.
+struct Ends {
+    sport: u16,
+    dport: u16,
+    sense: Sense,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn of(family: Family, transport: &Transport) -> Option<Ends> {
+        let either = |sport, dport| Some(Ends { sport, dport, sense: Sense::Either });
+        match *transport {
+            Transport::Tcp { sport, dport, .. }
+            | Transport::Udp { sport, dport }
+            | Transport::UdpLite { sport, dport }
+            | Transport::Sctp { sport, dport } => either(sport, dport),
+            Transport::Icmp { kind, code, id } | Transport::Icmpv6 { kind, code, id } => {
+                let (request, sense) = icmp::request_type(family, kind)?;
+                Some(Ends { sport: id, dport: u16::from_be_bytes([request, code]), sense })
+            }
+            // Version 0 is tracked by addresses alone, whatever its key; PPTP's answers have a call id of their own.
+            Transport::Gre { call_id, .. } => either(0, call_id),
+            Transport::Dccp { .. } | Transport::Other => either(0, 0),
+            Transport::Fragment | Transport::Malformed(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    fn key<A: Address>(&self, src: A, dst: A, protocol: u8, seeds: &Seeds) -> FamilyKey<A> {
+        let (src, dst) = if self.sense == Sense::Answer { (dst, src) } else { (src, dst) };
+        FamilyKey::new(Tuple { src, dst, sport: self.sport, dport: self.dport, protocol }, self.sense, seeds)
+    }
+}

@@ -1,0 +1,33 @@
+//! UDP and UDP-Lite: a flow that goes both ways for two seconds is a stream, which lives longer and is ASSURED.
+//!
+//! Source: `nf_conntrack_proto_udp.c`, as observed on Linux 6.18.
+
+use super::info::Status;
+use super::track::{Context, Judged};
+use crate::ids::{Millis, Tick};
+
+/// A single question and its answer are over by then.
+const STREAM_AFTER: Millis = Millis::from_secs(2);
+
+/// Judges a datagram; `stream_from` is when the flow's packets begin to make it a stream.
+#[inline]
+pub(super) fn judge(stream_from: &mut Tick, status: &mut Status, cx: &Context<'_>) -> Judged {
+    if cx.has_bad_checksum() {
+        return Judged::INVALID;
+    }
+    let timeouts = &cx.settings.timeouts;
+    if !status.contains(Status::CONFIRMED) {
+        *stream_from = cx.now.tick.after(STREAM_AFTER);
+    }
+    // What is ASSURED was a stream before: after 24 days its first packet would look to be yet to come.
+    let is_stream = status.contains(Status::ASSURED) || is_past(cx.now.tick, *stream_from);
+    if !status.contains(Status::SEEN_REPLY) || !is_stream {
+        return Judged::Accept { timeout: timeouts.udp };
+    }
+    *status = status.with(Status::ASSURED);
+    Judged::Accept { timeout: timeouts.udp_stream }
+}
+
+fn is_past(now: Tick, from: Tick) -> bool {
+    now.is_due(from) && now != from
+}
