@@ -115,6 +115,7 @@ const CONSTANTS: &[&str] = &[
     "RTE_ETH_RETA_GROUP_SIZE",
     "RTE_PKTMBUF_HEADROOM",
     "RTE_MEMPOOL_CACHE_MAX_SIZE",
+    "RTE_MP_MAX_FD_NUM",
     "RTE_MEMPOOL_F_NO_IOVA_CONTIG",
     "RTE_LOG_.*",
     "RING_F_S[PC]_.*",

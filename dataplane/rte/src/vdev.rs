@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `kernel:IF` | af_packet | flows do not stay on a queue (fanout with rollover); frames longer than [`frame_size`]'s room are cut silently, so GRO, LRO and VLAN stripping on IF must be off; sets IF's MTU when asked to; needs CAP_NET_RAW |
 //! | `xdp:IF` | af_xdp | one queue on veth; needs CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF |
-//! | `tap:NAME` | tap | makes the interface NAME; 16 queues at most; `SIGIO` goes to the process; needs CAP_NET_ADMIN |
+//! | `tap:NAME` | tap | makes the interface NAME; 4 queues at most (22.11); `SIGIO` goes to the process; needs CAP_NET_ADMIN |
 //! | `memif:PATH` | memif | shared memory over the socket PATH, one server and one client |
 //! | `pcap:IN[,OUT]` | pcap | a cargo feature; IN is read into the pool when it repeats for ever: packets + 32k buffers |
 //! | `null` | null | a sink; a source too unless told otherwise |

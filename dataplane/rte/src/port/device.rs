@@ -37,15 +37,23 @@ impl PortInfo {
     pub(super) fn of(port: PortIndex, raw: &sys::rte_eth_dev_info) -> Self {
         // SAFETY: the EAL runs, as a `PortIndex` shows; answers -1 for what is not known.
         let socket = unsafe { sys::rte_eth_dev_socket_id(port.get()) };
+        let driver = driver_name(raw);
+        let most = if driver == TAP { TAP_MAX_QUEUES } else { u16::MAX };
         Self {
-            driver: driver_name(raw),
-            max_rx_queues: raw.max_rx_queues,
-            max_tx_queues: raw.max_tx_queues,
+            driver,
+            max_rx_queues: raw.max_rx_queues.min(most),
+            max_tx_queues: raw.max_tx_queues.min(most),
             reta_size: raw.reta_size,
             socket: u16::try_from(socket).ok(),
         }
     }
 }
+
+const TAP: &str = "net_tap";
+
+/// At its start the tap driver puts the descriptors of all its queues, receive and transmit, into an array of this size, and
+/// writes past the end if there are more.
+const TAP_MAX_QUEUES: u16 = (sys::RTE_MP_MAX_FD_NUM / 2) as u16;
 
 /// A claim on one of DPDK's ports: while it lives nobody else configures, stops or closes that port.
 #[derive(Debug)]
