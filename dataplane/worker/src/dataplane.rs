@@ -163,13 +163,16 @@ impl Dataplane {
 
 impl Drop for Dataplane {
     fn drop(&mut self) {
-        for sender in self.commands.drain(..) {
+        // The last first, each to its end: where a device has fewer queues than there are workers, the first ones send for
+        // the others.
+        while let Some(sender) = self.commands.pop() {
             // One that does not take it sees that its mailbox has no sender any more.
             let _ = sender.send_timeout(Command::Stop, STOP_PATIENCE);
-        }
-        for thread in self.threads.drain(..) {
-            // A worker that panics ends the process, so there is nothing to join but its end.
-            let _ = thread.join();
+            drop(sender);
+            if let Some(thread) = self.threads.pop() {
+                // A worker that panics ends the process, so there is nothing to learn here.
+                let _ = thread.join();
+            }
         }
     }
 }
@@ -226,8 +229,8 @@ impl Opened {
                 idle: opened.idle,
             };
             let post = Post { eal: Arc::clone(&eal), core: *core, ready: ready.clone() };
-            plane.commands.push(sender);
             plane.threads.push(thread::start(seat, outfit, post)?);
+            plane.commands.push(sender);
         }
         drop(ready);
         for _ in 0..workers {

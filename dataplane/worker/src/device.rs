@@ -7,15 +7,11 @@ use std::path::Path;
 use nix::net::if_::if_nametoindex;
 use nix::unistd::geteuid;
 use sluice_rte::vdev::{self, MemifRole, Pcap, Vdev};
-use sluice_rte::{Eal, Error, Mempool, Port, PortConfig, PortIndex, RxQueue, StartedPort, TxQueue};
+use sluice_rte::{Eal, Error, Mempool, Port, PortConfig, PortIndex, PortInfo, RxQueue, StartedPort, TxQueue};
 use sluice_wire::MacAddr;
 
 use crate::config::{Device, PortSpec, TapSpec};
 use crate::error::StartError;
-
-/// Most queues of a tap: DPDK 22.11's driver passes the descriptors of all of them, receive and transmit, in an array of
-/// eight, and writes past its end if there are more.
-const TAP_QUEUES: u16 = 4;
 
 /// Descriptors of a queue. A NIC's ring of this many lasts some 70 µs at 14.88 Mpps.
 const DESCRIPTORS: u16 = 1024;
@@ -66,7 +62,7 @@ impl Maker<'_> {
         let open = || {
             let vdev = vdev::tap(&name, &tap.name, Some(mac.0))?;
             let index = self.eal.create_vdev(&vdev.name, &vdev.args)?;
-            let queues = self.workers.min(TAP_QUEUES);
+            let queues = self.queues(&PortInfo::query(self.eal, index)?);
             let config =
                 PortConfig { mtu, all_multicast: false, rx_desc: TAP_DESCRIPTORS, ..config(queues, queues) };
             self.start(index, config)
@@ -79,17 +75,13 @@ impl Maker<'_> {
             Some(vdev) => self.eal.create_vdev(&vdev.name, &vdev.args)?,
             None => self.eal.port_by_name(pci_address(&spec.device))?,
         };
-        let info = sluice_rte::PortInfo::query(self.eal, index)?;
+        let info = PortInfo::query(self.eal, index)?;
         let (rx, tx) = match &spec.device {
             Device::Pci(_) => (self.workers.min(info.max_rx_queues), self.workers.min(info.max_tx_queues)),
             Device::Kernel(_) => (self.workers, self.workers),
             Device::Xdp(ifname) => (xdp_queues(ifname), xdp_queues(ifname)),
-            Device::Tap(_) => (self.workers.min(TAP_QUEUES), self.workers.min(TAP_QUEUES)),
             Device::Memif(_) | Device::Pcap { .. } => (1, 1),
-            Device::Vdev(_) => {
-                let both = self.workers.min(info.max_rx_queues).min(info.max_tx_queues);
-                (both, both)
-            }
+            Device::Tap(_) | Device::Vdev(_) => (self.queues(&info), self.queues(&info)),
         };
         let config = PortConfig {
             mtu: port_mtu(spec),
@@ -99,6 +91,11 @@ impl Maker<'_> {
             ..config(rx, tx)
         };
         self.start(index, config)
+    }
+
+    /// As many queues as there are workers, or as the device can; receive and transmit alike, as some drivers insist.
+    fn queues(&self, info: &PortInfo) -> u16 {
+        self.workers.min(info.max_rx_queues).min(info.max_tx_queues)
     }
 
     fn start(&self, index: PortIndex, config: PortConfig) -> Result<OpenDevice, Error> {

@@ -63,6 +63,7 @@ impl Worker {
                 polling();
             }
             if !go_on {
+                self.shell.drain();
                 return;
             }
             if packets + moved > 0 {

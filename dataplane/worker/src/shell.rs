@@ -12,6 +12,9 @@ use crate::hold::Hold;
 use crate::notice::Notices;
 use crate::source::{Places, Source};
 
+/// Rounds that sending what is left may take: enough for a full ring between workers.
+const DRAIN_ROUNDS: usize = 64;
+
 /// A ring to the worker that owns a packet, and what waits to go into it.
 pub(crate) struct Peer {
     ring: RingProducer,
@@ -116,6 +119,15 @@ impl Shell {
         }
         self.account.counters.held.set(self.hold.len() as u64);
         moved
+    }
+
+    /// Sends what there is before the worker ends, as far as the devices take it.
+    pub(crate) fn drain(&mut self) {
+        for _ in 0..DRAIN_ROUNDS {
+            if self.flush() == 0 {
+                return;
+            }
+        }
     }
 
     #[inline]
