@@ -86,32 +86,28 @@ pub fn set_addresses(frame: &mut [u8], destination: MacAddr, source: MacAddr) {
 pub(crate) struct Link {
     pub(crate) cast: LinkCast,
     pub(crate) vlan: Option<u16>,
-    pub(crate) ethertype: EtherType,
     /// Where the network header begins.
     pub(crate) l3: usize,
 }
 
-/// Reads the Ethernet header and, if there is one, the VLAN tag.
+/// Reads the Ethernet header as if there were no VLAN tag.
 #[inline(always)]
-pub(crate) fn parse(frame: &[u8]) -> Result<Link, ParseError> {
-    let header = Header::<HEADER>::at(frame, 0).ok_or(ParseError::EthernetShort)?;
+pub(crate) fn parse(frame: &[u8]) -> Option<(Link, EtherType)> {
+    let header = Header::<HEADER>::at(frame, 0)?;
     let cast = LinkCast::of(MacAddr(header.bytes::<DESTINATION, 6>()));
-    let ethertype = EtherType(header.be16::<TYPE>());
-    if ethertype == EtherType::VLAN {
-        return tagged(frame, cast);
-    }
-    Ok(Link { cast, vlan: None, ethertype, l3: HEADER })
+    Some((Link { cast, vlan: None, l3: HEADER }, EtherType(header.be16::<TYPE>())))
 }
 
-#[inline]
-fn tagged(frame: &[u8], cast: LinkCast) -> Result<Link, ParseError> {
+/// Reads an Ethernet header and the VLAN tag behind it.
+pub(crate) fn parse_tagged(frame: &[u8]) -> Result<(Link, EtherType), ParseError> {
+    let (link, _) = parse(frame).ok_or(ParseError::EthernetShort)?;
     let tag = Header::<TAG>::at(frame, HEADER).ok_or(ParseError::VlanShort)?;
     let vlan = match tag.be16::<TAG_CONTROL>() & VLAN_ID {
         VLAN_RESERVED => return Err(ParseError::VlanReserved),
         0 => None,
         id => Some(id),
     };
-    Ok(Link { cast, vlan, ethertype: EtherType(tag.be16::<TAG_TYPE>()), l3: HEADER + TAG })
+    Ok((Link { vlan, l3: HEADER + TAG, ..link }, EtherType(tag.be16::<TAG_TYPE>())))
 }
 
 /// Writes an Ethernet header, with a tag if `vlan` is given, and returns its length; `None` if it does not fit.

@@ -6,6 +6,7 @@ use crate::bytes::Header;
 use crate::checksum;
 use crate::ethernet::Link;
 use crate::packet::{Fragment, Packet, ParseError};
+use crate::parse::Kind;
 use crate::transport;
 use crate::{Addrs, Family, Protocol};
 
@@ -32,7 +33,7 @@ pub(crate) const PLAIN: u8 = 0x45;
 
 /// Parses the header at `link.l3`, and the transport header behind it.
 #[inline(always)]
-pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
+pub(crate) fn parse(frame: &[u8], link: Link, packet: &mut Packet) -> Result<Kind, ParseError> {
     let l3 = link.l3;
     let header = Header::<HEADER>::at(frame, l3).ok_or(ParseError::Ipv4Short)?;
     let l4 = if header.byte::<VERSION_IHL>() == PLAIN {
@@ -50,10 +51,14 @@ pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
     let datagram = frame.get(l4..end).ok_or(ParseError::Ipv4LengthBeyond)?;
 
     let word = header.be16::<FRAGMENT>();
-    let fragment = fragment_of(word, header.be16::<IDENTIFICATION>());
+    let fragment = if word & (MORE_FRAGMENTS | FRAGMENT_OFFSET) == 0 {
+        Fragment::Whole
+    } else {
+        part(word, header.be16::<IDENTIFICATION>())
+    };
     let protocol = Protocol(header.byte::<PROTOCOL>());
     let (transport, malformed) = transport::parse(datagram, Family::V4, protocol, fragment);
-    Ok(Packet {
+    *packet = Packet {
         vlan: link.vlan,
         cast: link.cast,
         l3: l3 as u16,
@@ -68,7 +73,8 @@ pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
         fragment,
         transport,
         malformed,
-    })
+    };
+    Ok(Kind::Ip)
 }
 
 /// Source and destination of a header.
@@ -86,14 +92,13 @@ pub(crate) const fn header_length(version_ihl: u8) -> usize {
     (version_ihl & 0x0f) as usize * 4
 }
 
-/// What the fragment word and the identification say.
-#[inline(always)]
-pub(crate) fn fragment_of(word: u16, id: u16) -> Fragment {
+/// What the fragment word of a fragment and its identification say.
+#[cold]
+fn part(word: u16, id: u16) -> Fragment {
     let (offset, more, id) = ((word & FRAGMENT_OFFSET) * 8, word & MORE_FRAGMENTS != 0, u32::from(id));
-    match (offset, more) {
-        (0, false) => Fragment::Whole,
-        (0, true) => Fragment::First { id },
-        (offset, more) => Fragment::Later { offset, more, id },
+    match offset {
+        0 => Fragment::First { id },
+        offset => Fragment::Later { offset, more, id },
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::Ipv6Addr;
 use crate::bytes::Header;
 use crate::ethernet::Link;
 use crate::packet::{Fragment, Malformed, Packet, ParseError, Transport};
+use crate::parse::Kind;
 use crate::transport;
 use crate::{Addrs, Family, Protocol};
 
@@ -40,7 +41,7 @@ pub(crate) const MAX_EXTENSIONS: usize = 16;
 
 /// Parses the header at `link.l3`, its extension headers, and the transport header behind them.
 #[inline(always)]
-pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
+pub(crate) fn parse(frame: &[u8], link: Link, packet: &mut Packet) -> Result<Kind, ParseError> {
     let l3 = link.l3;
     let header = Header::<HEADER>::at(frame, l3).ok_or(ParseError::Ipv6Short)?;
     let first = header.be32::<VERSION_CLASS_FLOW>();
@@ -64,7 +65,7 @@ pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
             transport::parse(segment, Family::V6, chain.protocol, chain.fragment)
         }
     };
-    Ok(Packet {
+    *packet = Packet {
         vlan: link.vlan,
         cast: link.cast,
         l3: l3 as u16,
@@ -79,7 +80,8 @@ pub(crate) fn parse(frame: &[u8], link: Link) -> Result<Packet, ParseError> {
         fragment: chain.fragment,
         transport,
         malformed,
-    })
+    };
+    Ok(Kind::Ip)
 }
 
 /// Source and destination of a header.

@@ -39,7 +39,7 @@ pub use checksum::{Checksum, verify};
 pub use ethernet::{EtherType, LinkCast, destination, set_addresses, source};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Arp, ArpOperation, Fragment, Malformed, Packet, ParseError, Parsed, Transport};
-pub use parse::parse;
+pub use parse::{Kind, parse, parse_into};
 pub use protocol::Protocol;
 pub use quoted::{Quoted, quoted};
 pub use shard::{shard_hash, symmetric_toeplitz, toeplitz};

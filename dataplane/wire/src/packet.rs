@@ -56,6 +56,24 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No packet: what an array is filled with before [`parse_into`](crate::parse_into).
+    pub const NONE: Self = Self {
+        vlan: None,
+        cast: LinkCast::Unicast,
+        l3: 0,
+        l4: 0,
+        end: 0,
+        addrs: Addrs::V4 { src: Ipv4Addr::UNSPECIFIED, dst: Ipv4Addr::UNSPECIFIED },
+        protocol: Protocol(0),
+        ttl: 0,
+        tos: 0,
+        dont_fragment: false,
+        options: false,
+        fragment: Fragment::Whole,
+        transport: Transport::Other,
+        malformed: None,
+    };
+
     /// The address family.
     #[inline]
     pub const fn family(&self) -> Family {

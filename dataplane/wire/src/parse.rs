@@ -5,8 +5,8 @@
 use std::net::Ipv4Addr;
 
 use crate::bytes::{Header, HeaderMut};
-use crate::ethernet::{self, Link};
-use crate::packet::{Arp, ArpOperation, ParseError, Parsed};
+use crate::ethernet;
+use crate::packet::{Arp, ArpOperation, Packet, ParseError, Parsed};
 use crate::{EtherType, MacAddr, ipv4, ipv6};
 
 /// ARP for IPv4 on Ethernet, in bytes.
@@ -23,26 +23,67 @@ const ARP_TARGET: usize = 24;
 
 const ETHERNET: u16 = 1;
 
+/// What a frame is, with its [`Packet`] elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// IPv4 or IPv6: the packet was written.
+    Ip,
+    /// ARP for IPv4 on Ethernet, to be read by [`parse`].
+    Arp,
+    /// Any other EtherType, also a second VLAN tag.
+    Other(EtherType),
+}
+
 /// Parses an Ethernet frame without its check sequence.
 ///
 /// # Errors
 /// What the kernel drops before any hook, each with its own reason.
-#[inline]
 pub fn parse(frame: &[u8]) -> Result<Parsed, ParseError> {
-    if frame.len() > usize::from(u16::MAX) {
-        return Err(ParseError::FrameTooLong);
-    }
-    let link = ethernet::parse(frame)?;
-    match link.ethertype {
-        EtherType::IPV4 => ipv4::parse(frame, link).map(Parsed::Ip),
-        EtherType::IPV6 => ipv6::parse(frame, link).map(Parsed::Ip),
-        EtherType::ARP => arp(frame, link).map(Parsed::Arp),
-        other => Ok(Parsed::Other(other)),
+    let mut packet = Packet::NONE;
+    match parse_into(frame, &mut packet)? {
+        Kind::Ip => Ok(Parsed::Ip(packet)),
+        Kind::Arp => arp(frame).map(Parsed::Arp),
+        Kind::Other(ethertype) => Ok(Parsed::Other(ethertype)),
     }
 }
 
-#[cold]
-fn arp(frame: &[u8], link: Link) -> Result<Arp, ParseError> {
+/// As [`parse`], for bursts: the packet is written where it is to stay. A packet that is returned is copied out of
+/// memory that was written field by field just before, which stalls for as long as all the rest takes.
+///
+/// # Errors
+/// As [`parse`]; then, and for what is not IP, `packet` means nothing.
+#[inline]
+pub fn parse_into(frame: &[u8], packet: &mut Packet) -> Result<Kind, ParseError> {
+    if frame.len() > usize::from(u16::MAX) {
+        return Err(ParseError::FrameTooLong);
+    }
+    let (link, ethertype) = ethernet::parse(frame).ok_or(ParseError::EthernetShort)?;
+    match ethertype {
+        EtherType::IPV4 => ipv4::parse(frame, link, packet),
+        EtherType::IPV6 => ipv6::parse(frame, link, packet),
+        EtherType::VLAN => tagged(frame, packet),
+        EtherType::ARP => Ok(Kind::Arp),
+        other => Ok(Kind::Other(other)),
+    }
+}
+
+/// A second copy of the parser, so that in the first one all offsets are constants.
+#[inline(never)]
+fn tagged(frame: &[u8], packet: &mut Packet) -> Result<Kind, ParseError> {
+    let (link, ethertype) = ethernet::parse_tagged(frame)?;
+    match ethertype {
+        EtherType::IPV4 => ipv4::parse(frame, link, packet),
+        EtherType::IPV6 => ipv6::parse(frame, link, packet),
+        EtherType::ARP => Ok(Kind::Arp),
+        other => Ok(Kind::Other(other)),
+    }
+}
+
+fn arp(frame: &[u8]) -> Result<Arp, ParseError> {
+    let (mut link, ethertype) = ethernet::parse(frame).ok_or(ParseError::EthernetShort)?;
+    if ethertype == EtherType::VLAN {
+        (link, _) = ethernet::parse_tagged(frame)?;
+    }
     let arp = Header::<ARP>::at(frame, link.l3).ok_or(ParseError::ArpShort)?;
     let lengths = (arp.byte::<ARP_HARDWARE_LENGTH>(), arp.byte::<ARP_PROTOCOL_LENGTH>());
     let ethernet_ipv4 = arp.be16::<ARP_HARDWARE>() == ETHERNET
