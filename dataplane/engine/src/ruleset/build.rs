@@ -144,6 +144,7 @@ impl RulesetBuilder {
             return Err(BuildError::TooMany(count));
         }
         let reads = self.check()?;
+        let marks_clash = self.marks_clash();
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(reads);
@@ -160,8 +161,24 @@ impl RulesetBuilder {
             chains,
             address_sets: self.address_sets.into(),
             port_sets: self.port_sets.into(),
+            marks_clash,
             counters,
         })
+    }
+
+    /// Whether two rules give the flow's mark different values, so that the packets of a flow may change it in turn.
+    fn marks_clash(&self) -> bool {
+        let rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
+        let (mut value, mut mask) = (0, 0);
+        for rule in rules {
+            let Action::CtMark(set) = rule.action else { continue };
+            if (set.value ^ value) & set.mask & mask != 0 {
+                return true;
+            }
+            value |= set.value & set.mask;
+            mask |= set.mask;
+        }
+        false
     }
 
     /// Checks nesting from every chain; what each hook's rules read.

@@ -142,6 +142,8 @@ pub struct Ruleset {
     /// By [`SetId`].
     address_sets: Box<[Arc<AddressSet>]>,
     port_sets: Box<[Arc<PortSet>]>,
+    /// Whether packets of one flow may give it different marks in turn.
+    marks_clash: bool,
     counters: RuleCounters,
 }
 

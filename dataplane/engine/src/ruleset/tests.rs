@@ -449,6 +449,22 @@ fn marks_are_set_and_seen_by_later_rules() {
 }
 
 #[test]
+fn rules_that_mark_a_flow_in_turn_are_asked_for_every_packet() {
+    let (interfaces, packet) = (router(), udp(1));
+    let set = |value, mask| Action::CtMark(MarkSet { value, mask });
+    for (name, other, storable) in [
+        ("the same value", set(1, 0xff), true),
+        ("other bits", set(0x100, 0xf00), true),
+        ("another value", set(2, 0xff), false),
+    ] {
+        let from_wan = Test::is(Match::Ingress(ids(&[1])));
+        let ruleset = forward(vec![spec(vec![], set(1, 0xff)), spec(vec![from_wan], other)]);
+        let (_, effects) = judge(&ruleset, &mut view(&packet, &interfaces));
+        assert_eq!(effects.is_storable(), storable, "{name}");
+    }
+}
+
+#[test]
 fn notrack_and_log_go_on() {
     let (interfaces, packet) = (router(), udp(1));
     let one = std::sync::Arc::new(Limit::new(1, Duration::from_secs(1), 1, LimitPer::Rule));

@@ -108,7 +108,7 @@ impl<'r> Walk<'r> {
             Action::Return => self.at = self.pop().unwrap_or_default(),
             Action::Notrack => effects.notrack = true,
             Action::Mark(set) => view.mark = set.apply(view.mark),
-            Action::CtMark(set) => mark_flow(*set, view, effects),
+            Action::CtMark(set) => self.mark_flow(*set, view, effects),
             Action::Log(limit) => {
                 let addrs = &view.packet.addrs;
                 let within = limit.as_ref().is_none_or(|l| l.take(view.now.nanos, addrs.src(), addrs.dst()));
@@ -138,15 +138,19 @@ impl<'r> Walk<'r> {
     fn chain(&self, chain: ChainId) -> Range<u32> {
         self.ruleset.chains.get(chain.0 as usize).cloned().unwrap_or_default()
     }
-}
 
-/// Notes a flow's new mark only where it changes, so that a flow that has its mark gets a stored answer.
-fn mark_flow(set: MarkSet, view: &mut View<'_>, effects: &mut Effects) {
-    if let Some(flow) = view.ct.as_mut().filter(|ct| ct.has_flow()) {
-        let mark = set.apply(flow.mark);
-        if mark != flow.mark {
-            flow.mark = mark;
-            effects.ct_mark = Some(mark);
+    /// Notes a flow's new mark only where it changes, so that a flow that has its mark gets a stored answer; none if
+    /// other packets of the flow might take it away again.
+    fn mark_flow(&self, set: MarkSet, view: &mut View<'_>, effects: &mut Effects) {
+        if self.ruleset.marks_clash {
+            effects.reads = effects.reads.union(Reads::CT_MARK);
+        }
+        if let Some(flow) = view.ct.as_mut().filter(|ct| ct.has_flow()) {
+            let mark = set.apply(flow.mark);
+            if mark != flow.mark {
+                flow.mark = mark;
+                effects.ct_mark = Some(mark);
+            }
         }
     }
 }
