@@ -83,11 +83,13 @@ impl FlowBudget {
         self.leased.fetch_sub(n, Ordering::Relaxed);
     }
 
-    /// Whether so many are leased that the table is to be cleared of what it can spare: 95 %.
+    /// Whether so many are leased that the table is to be cleared of what it can spare: 95 %, in whole hundreds as the
+    /// kernel reckons, so that a limit below 100 never is.
     #[inline]
     pub(super) fn is_nearly_full(&self) -> bool {
         let max = self.max();
-        max != u64::MAX && self.leased() >= max - max / 20
+        let most = max / 100 * 95;
+        max != u64::MAX && most != 0 && self.leased() >= most
     }
 
     #[inline]
