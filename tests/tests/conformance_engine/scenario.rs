@@ -1,0 +1,209 @@
+//! Runs a scenario and compares each step with the recording.
+
+use serde_json::{Map, Value, json};
+use sluice_wire::{Packet, Parsed, Transport, parse, quoted, tcp};
+
+use crate::packet::{build, unhex};
+use crate::policy::LEGS;
+use crate::router::{Out, Router};
+
+/// What the harness waits for packets after each step, roughly, in milliseconds.
+const SETTLE: u64 = 20;
+/// Seconds that a timeout may differ by.
+const TOLERANCE: u64 = 2;
+/// With more flows than this, a recording has their number only.
+const LISTED: usize = 12;
+
+/// The differences between a scenario's recording and what the engine does; with `anew`, with a new generation before
+/// each step.
+pub fn run(scenario: &Value, anew: bool, verbose: bool) -> Vec<String> {
+    let mut router = match Router::new(scenario) {
+        Ok(router) => router,
+        Err(error) => return vec![error],
+    };
+    let mut differences = Vec::new();
+    let steps = scenario["steps"].as_array().unwrap();
+    for (n, (step, expected)) in steps.iter().zip(scenario["expect"].as_array().unwrap()).enumerate() {
+        router.wait(step["wait"].as_u64().unwrap_or(0));
+        let mut found = Vec::new();
+        if anew {
+            router.forget();
+        }
+        if step["send"].is_object() {
+            send(&mut router, step, expected, &mut found);
+        } else if step["burst"].is_object() {
+            burst(&mut router, &step["burst"], expected, &mut found);
+        } else if step["reload"].is_object() {
+            found.extend(router.reload(&step["reload"]).err());
+        } else if step["op"].is_string() {
+            router.flush();
+        }
+        router.wait(SETTLE);
+        let states = router.states();
+        let recorded = expected["ctstate"].as_object().cloned().unwrap_or_default();
+        if states != Value::from(recorded.clone()) {
+            found.push(format!("ctstate: expected {} got {states}", Value::from(recorded)));
+        }
+        if step["no_ct"].is_null() {
+            flows(&router.flows(), expected, &mut found);
+        }
+        if verbose {
+            println!("step {n} {}: {found:?}", step["note"].as_str().unwrap_or(""));
+        }
+        differences.extend(found.into_iter().map(|text| format!("step {n}: {text}")));
+    }
+    differences
+}
+
+fn leg(value: &Value) -> usize {
+    LEGS.iter().position(|leg| *leg == value.as_str().unwrap()).unwrap()
+}
+
+fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<String>) {
+    let recorded = expected["out"].as_array().unwrap();
+    let mut outs = Vec::new();
+    for out in router.receive(leg(&step["from"]), &build(&step["send"])) {
+        match out {
+            // The box's own stack: what it answered on Linux.
+            Out::Delivered(tap) => {
+                for answer in recorded.iter().filter_map(|out| out["hex"].as_str()) {
+                    outs.extend(router.send(tap, &unhex(answer)));
+                }
+            }
+            // Control answers neighbour discovery.
+            Out::Punted => return,
+            other => outs.push(other),
+        }
+    }
+    let ignores = |path: &str| step["ignore"].as_array().is_some_and(|list| list.contains(&json!(path)));
+    if outs.len() != recorded.len() {
+        found.push(format!("verdict: expected {} got {} packets", expected["verdict"], outs.len()));
+        return;
+    }
+    for (out, recorded) in outs.iter().zip(recorded) {
+        let (kind, at, bytes) = match out {
+            Out::Forwarded(at, bytes) => ("forwarded", *at, bytes),
+            Out::Answered(at, bytes) => ("answered", *at, bytes),
+            Out::Delivered(_) | Out::Punted => unreachable!(),
+        };
+        if recorded["kind"] != kind || leg(&recorded["at"]) != at {
+            let (at, expected) = (LEGS[at], (&recorded["kind"], &recorded["at"]));
+            found.push(format!("verdict: expected {} at {} got {kind} at {at}", expected.0, expected.1));
+            continue;
+        }
+        let Some(hex) = recorded["hex"].as_str() else { continue };
+        let same = match kind {
+            "answered" => essence(bytes) == essence(&unhex(hex)),
+            _ => *bytes == unhex(hex) || ignores("ip_opts"),
+        };
+        if !same {
+            let got: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            found.push(format!("packet: expected {hex} got {got}"));
+        }
+    }
+}
+
+/// The part of an answer that a router has no freedom in.
+fn essence(datagram: &[u8]) -> Vec<String> {
+    let mut frame = vec![0; 12];
+    frame.extend(if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] });
+    frame.extend(datagram);
+    let Ok(Parsed::Ip(packet)) = parse(&frame) else { return vec!["no packet".into()] };
+    let bad = sluice_wire::verify(&packet, &frame) == sluice_wire::Checksum::Bad;
+    let mut out = vec![format!("{:?} {:?} bad {bad}", packet.addrs, packet.transport)];
+    if let Some(segment) = tcp::Segment::of(&packet, &frame) {
+        out.push(format!("seq {} ack {}", segment.seq, segment.ack));
+    }
+    if let Some(inner) = quoted(&packet, &frame) {
+        out.push(format!("about {:?} {:?}", inner.addrs, inner.transport));
+    }
+    if let Transport::Icmp { kind: 3, code: 4, .. } | Transport::Icmpv6 { kind: 2, .. } = packet.transport {
+        out.push(format!("rest {:?}", rest(&packet, &frame)));
+    }
+    out
+}
+
+fn rest<'a>(packet: &Packet, frame: &'a [u8]) -> Option<&'a [u8]> {
+    packet.segment(frame).get(4..8)
+}
+
+fn burst(router: &mut Router, burst: &Value, expected: &Value, found: &mut Vec<String>) {
+    let mut by_leg = Map::new();
+    for i in 0..burst["count"].as_u64().unwrap() {
+        let mut packet = burst["pkt"].clone();
+        for (path, range) in burst["vary"].as_object().into_iter().flatten() {
+            let value = range[0].as_u64().unwrap() + i * range[1].as_u64().unwrap();
+            *packet.pointer_mut(&format!("/{}", path.replace('.', "/"))).unwrap() = value.into();
+        }
+        for out in router.receive(leg(&burst["from"]), &build(&packet)) {
+            if let Out::Forwarded(at, _) | Out::Answered(at, _) = out {
+                let count = by_leg.get(LEGS[at]).and_then(Value::as_u64).unwrap_or(0);
+                by_leg.insert(LEGS[at].into(), (count + 1).into());
+            }
+        }
+    }
+    if expected["burst_out"] != Value::from(by_leg.clone()) {
+        found.push(format!("verdict: expected {} got {}", expected["burst_out"], Value::from(by_leg)));
+    }
+}
+
+fn flows(lines: &[String], expected: &Value, found: &mut Vec<String>) {
+    let recorded = match &expected["ct"] {
+        Value::Array(recorded) if lines.len() <= LISTED => recorded,
+        other => {
+            let count =
+                expected["ct_count"].as_u64().or_else(|| other.as_array().map(|list| list.len() as u64));
+            if count != Some(lines.len() as u64) {
+                found.push(format!("ct: expected {count:?} flows, got {}", lines.len()));
+            }
+            return;
+        }
+    };
+    let mut expected: Vec<_> = recorded.iter().map(split_timeout).collect();
+    let mut got: Vec<_> = lines.iter().map(|line| split_timeout(&entry(line))).collect();
+    expected.sort();
+    got.sort();
+    let same = expected.len() == got.len()
+        && expected.iter().zip(&got).all(|(a, b)| a.0 == b.0 && a.1.abs_diff(b.1) <= TOLERANCE);
+    if !same {
+        found.push(format!("ct: expected {expected:?} got {got:?}"));
+    }
+}
+
+/// An entry as text, and its timeout.
+fn split_timeout(entry: &Value) -> (String, u64) {
+    let mut entry = entry.as_object().unwrap().clone();
+    let timeout = entry.remove("timeout").and_then(|timeout| timeout.as_u64()).unwrap_or(0);
+    (Value::from(entry).to_string(), timeout)
+}
+
+/// A line of `conntrack -L -o extended` as the harness parses it.
+fn entry(line: &str) -> Value {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let number = |word: &str| word.parse::<u64>().map_or_else(|_| json!(word), |n| json!(n));
+    let protocol = if words[2] == "unknown" { number(words[3]) } else { json!(words[2]) };
+    let mut out = json!({
+        "l3": words[0][3..].parse::<u64>().unwrap(),
+        "proto": protocol,
+        "timeout": number(words[4]),
+        "assured": line.contains("[ASSURED]"),
+        "unreplied": line.contains("[UNREPLIED]"),
+    });
+    let rest = &words[5..];
+    if !rest[0].contains('=') {
+        out["state"] = json!(rest[0]);
+    }
+    let mut tuples = Vec::new();
+    for (key, value) in rest.iter().filter_map(|word| word.split_once('=')) {
+        match key {
+            "src" => tuples.push(json!({"src": value})),
+            "mark" if value != "0" => out["mark"] = number(value),
+            "mark" | "use" | "id" => {}
+            _ => tuples.last_mut().unwrap()[key] = number(value),
+        }
+    }
+    for (name, tuple) in ["orig", "reply"].into_iter().zip(tuples) {
+        out[name] = tuple;
+    }
+    out
+}
