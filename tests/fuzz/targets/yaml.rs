@@ -1,5 +1,5 @@
 //! Any text as a policy and as a system file: refused with errors that have their place in it, or accepted; and what was
-//! accepted is accepted again from what is kept of it.
+//! accepted is accepted again from what is kept of it. A policy that was accepted is compiled, and its tests are run.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -15,6 +15,9 @@ fuzz_target!(|text: &str| {
             placed(text, &warnings);
             let again = Policy::from_source(&policy.source, None).expect("accepted before");
             assert_eq!(again.1, warnings);
+            if let Err(findings) = sluice_compiler::check(&policy, None, 1) {
+                refused(text, &findings);
+            }
         }
         Err(findings) => refused(text, &findings),
     }
