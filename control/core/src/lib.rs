@@ -1,5 +1,23 @@
 //! The control plane as a library without DPDK: what runs beside the workers, on one thread.
+//!
+//! A start goes [`Boot::load`] (both files), [`KernelInterfaces::prepare`] (devices), the data plane's own opening,
+//! [`KernelInterfaces::configure_taps`], [`Boot::launch`] (the first world), and, with workers polling, [`Control::new`].
+//! From then on [`Control::serve_workers`], [`api`] and [`metrics`] run side by side on one runtime.
+//!
+//! | file | what |
+//! |---|---|
+//! | `boot`, `system`, `history` | files: which policy starts, what the engine gets, what was applied |
+//! | `kernel_interfaces` | devices that the kernel gives up, and taps |
+//! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
+//! | `apply` | policies and reloads |
+//! | `neighbours` | ARP and neighbour discovery |
+//! | `flows`, `log_line` | listing flows; what `log` rules write |
+//! | `api`, `metrics` | HTTP |
 
+mod apply;
+mod boot;
+mod control;
+mod devices;
 mod flows;
 mod history;
 pub mod kernel_interfaces;
@@ -9,3 +27,9 @@ pub mod neighbours;
 mod publisher;
 pub mod system;
 mod workers;
+
+pub use boot::{Boot, BootError, Launch};
+pub use control::{Control, Parts};
+pub use devices::Devices;
+pub use kernel_interfaces::KernelInterfaces;
+pub use workers::WorkerError;

@@ -73,6 +73,13 @@ impl Workers {
         timeout(PATIENCE, sending).await.unwrap_or(Err(WorkerError::Silent(worker.0)))
     }
 
+    /// Puts a command into a worker's mailbox if there is room; else it is lost.
+    pub fn try_send(&self, worker: WorkerId, command: Command) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) {
+            let _ = mailbox.try_send(command);
+        }
+    }
+
     /// Sends a command that is answered, and waits for the answer.
     ///
     /// # Errors

@@ -221,6 +221,11 @@ impl Table {
         std::mem::take(&mut self.actions)
     }
 
+    /// Whether workers need the entries anew.
+    pub fn has_changed(&self) -> bool {
+        self.changed
+    }
+
     /// The entries that workers need, if they changed since the last call.
     pub fn take_changed(&mut self) -> Option<Vec<(NeighbourKey, Neighbour)>> {
         std::mem::take(&mut self.changed).then(|| {

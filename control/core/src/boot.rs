@@ -1,0 +1,186 @@
+//! From two files to a first world: what is decided before any device is touched.
+//!
+//! Which policy starts: the file under `policy:` if it is another one than when it was last read, else the policy that was
+//! applied last. A bad file is logged and does not keep the last applied one from running; where there is none, it is a
+//! start error.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluice_compiler::Compiled;
+use sluice_compiler::topology;
+use sluice_config::{Diagnostics, Policy, PolicySource, System};
+use sluice_engine::conntrack::FlowBudget;
+use sluice_engine::counters::WorkerCounters;
+use sluice_engine::ids::Generation;
+use sluice_engine::world::{Fib, Neighbours, World};
+use sluice_wire::MacAddr;
+
+use crate::history::{History, HistoryError, digest};
+use crate::neighbours::{Table, Time};
+use crate::system;
+
+/// Flows that each shard has room for at least, so that `conntrack.max` can be raised while running.
+const LEAST_CAPACITY: u32 = 1 << 20;
+
+/// Why there is nothing to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A file is wrong; all errors, one a line.
+    #[error("{0}")]
+    Refused(Diagnostics),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] HistoryError),
+}
+
+/// A policy that is compiled and can be put in force.
+pub(crate) struct Ready {
+    pub(crate) source: PolicySource,
+    pub(crate) compiled: Compiled,
+    /// Seconds that reading and compiling took.
+    pub(crate) seconds: f64,
+}
+
+/// Both files, read and checked.
+pub struct Boot {
+    pub(crate) path: PathBuf,
+    pub(crate) text: String,
+    pub(crate) system: System,
+    pub(crate) history: History,
+    pub(crate) policy: Ready,
+}
+
+/// What the data plane is started with, beside its devices.
+pub struct Launch {
+    /// The first world.
+    pub world: Arc<World>,
+    /// `conntrack.max`.
+    pub budget: Arc<FlowBudget>,
+    /// One for each worker.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// Flows that each shard has memory for.
+    pub flow_capacity: u32,
+    pub(crate) neighbours: Table,
+}
+
+impl Boot {
+    /// Reads the system file, locks the state folder and settles on a policy. Warnings are logged.
+    ///
+    /// # Errors
+    /// What is wrong, with its place.
+    pub fn load(path: &Path) -> Result<Boot, BootError> {
+        let (system, text) = read_system(path).map_err(BootError::Refused)?;
+        let mut history = History::open(&system.state)?;
+        let policy = choose(&system, &mut history)?;
+        Ok(Boot { path: path.to_owned(), text, system, history, policy })
+    }
+
+    /// The system file's model.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// What workers start with, on ports with these MAC addresses; `count` workers.
+    pub fn launch(&mut self, macs: &[MacAddr], count: usize) -> Launch {
+        let interfaces = Arc::new(system::interfaces(&self.system, macs));
+        let permanent = system::neighbours(&self.system);
+        let mut neighbours = Table::new(Time::ZERO, Arc::clone(&interfaces), &permanent);
+        let known = neighbours.take_changed().unwrap_or_default();
+        let world = World {
+            generation: Generation(1),
+            fib: Arc::new(Fib::new(&topology::routes(&self.system), &interfaces)),
+            neighbours: Arc::new(Neighbours::new(1, known)),
+            ruleset: Arc::new(std::mem::take(&mut self.policy.compiled.ruleset)),
+            settings: Arc::new(system::settings(&self.system)),
+            interfaces: Arc::clone(&interfaces),
+        };
+        let budget = FlowBudget::new(self.system.conntrack.max);
+        budget.set_buckets(self.system.conntrack.buckets.unwrap_or(0));
+        Launch {
+            world: Arc::new(world),
+            budget: Arc::new(budget),
+            counters: (0..count).map(|_| Arc::new(WorkerCounters::new(interfaces.len()))).collect(),
+            flow_capacity: self.system.conntrack.max.max(LEAST_CAPACITY),
+            neighbours,
+        }
+    }
+}
+
+/// Reads and checks a system file; its warnings are logged.
+pub(crate) fn read_system(path: &Path) -> Result<(System, String), Diagnostics> {
+    let (system, warnings) = System::load(path)?;
+    warn(&warnings);
+    // The text is only shown; the model is what counts.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    Ok((system, text))
+}
+
+/// Logs what a file's author should look at.
+pub(crate) fn warn(warnings: &Diagnostics) {
+    for warning in warnings.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Reads the file under `policy:` with its set files.
+pub(crate) fn read_policy(system: &System) -> Result<(Policy, Diagnostics), Diagnostics> {
+    Policy::load(&system.policy, Some(&system.interface_names()))
+}
+
+/// Compiles a policy and runs its tests; what was found when it was read goes in front of the warnings.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn compile(
+    system: &System,
+    policy: Policy,
+    found: Diagnostics,
+    began: Instant,
+) -> Result<Ready, Diagnostics> {
+    let mut compiled = sluice_compiler::check(&policy, Some(system), system.workers.placement.count())?;
+    let mut warnings = found;
+    warnings.append(std::mem::take(&mut compiled.warnings));
+    compiled.warnings = warnings;
+    Ok(Ready { source: policy.source, compiled, seconds: began.elapsed().as_secs_f64() })
+}
+
+fn choose(system: &System, history: &mut History) -> Result<Ready, BootError> {
+    let read = read_policy(system);
+    let is_new = read.as_ref().map_or(true, |(policy, _)| history.is_new(&digest(&policy.source)));
+    let mut refused = None;
+    if is_new {
+        match read.and_then(|(policy, found)| compile(system, policy, found, Instant::now())) {
+            Ok(ready) => return Ok(keep(history, ready)),
+            Err(errors) => refused = Some(errors),
+        }
+    }
+    let Some(last) = history.last() else {
+        return Err(BootError::Refused(refused.unwrap_or_default()));
+    };
+    if let Some(errors) = refused {
+        tracing::error!(
+            "{} is refused, the policy applied last runs instead:\n{errors}",
+            system.policy.display()
+        );
+    }
+    let began = Instant::now();
+    let (policy, found) =
+        Policy::from_source(&last.source, Some(&system.interface_names())).map_err(BootError::Refused)?;
+    compile(system, policy, found, began).map_err(BootError::Refused)
+}
+
+/// Remembers the policy of the file; where that fails it runs all the same, and is read again at the next start.
+fn keep(history: &mut History, ready: Ready) -> Ready {
+    warn(&ready.compiled.warnings);
+    let read = digest(&ready.source);
+    let kept = history.add(ready.source.clone()).map(drop).and_then(|()| history.note_read(&read));
+    if let Err(error) = kept {
+        tracing::error!(%error, "the policy could not be written to the state folder");
+    }
+    ready
+}
+
+#[cfg(test)]
+mod tests;

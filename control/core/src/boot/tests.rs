@@ -1,0 +1,89 @@
+//! A start with files as users leave them.
+
+use std::fs;
+
+use super::*;
+
+const SYSTEM: &str = "
+interfaces:
+  lan: {device: \"kernel:eth1\", addresses: [10.0.0.1/24]}
+neighbours: [{address: 10.0.0.9, mac: \"02:00:00:00:00:09\"}]
+policy: policy.yaml
+state: state
+";
+const ACCEPT: &str = "filter: {forward: {policy: accept, rules: []}}\n";
+const DROP: &str = "filter: {forward: {policy: drop, rules: []}}\n";
+const BAD: &str = "filter: {forwards: {policy: drop}}\n";
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("sluice-boot-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("sluice.yaml"), SYSTEM).unwrap();
+        Folder(path)
+    }
+
+    fn policy(&self, text: &str) -> &Folder {
+        fs::write(self.0.join("policy.yaml"), text).unwrap();
+        self
+    }
+
+    fn boot(&self) -> Result<Boot, BootError> {
+        Boot::load(&self.0.join("sluice.yaml"))
+    }
+
+    /// The text of the policy that starts.
+    fn starts(&self) -> String {
+        self.boot().unwrap().policy.source.text
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_changed_file_starts_and_an_unchanged_one_does_not_undo_what_was_applied() {
+    let folder = Folder::new("choice");
+    assert_eq!(folder.policy(ACCEPT).starts(), ACCEPT);
+    let mut boot = folder.boot().unwrap();
+    boot.history.add(PolicySource { text: DROP.into(), ..PolicySource::default() }).unwrap();
+    drop(boot);
+    assert_eq!(folder.starts(), DROP, "applied by hand, the file is as it was");
+    let edited = format!("{ACCEPT}# edited\n");
+    assert_eq!(folder.policy(&edited).starts(), edited);
+}
+
+#[test]
+fn a_bad_file_does_not_keep_the_last_policy_from_running() {
+    let folder = Folder::new("bad");
+    folder.policy(ACCEPT).starts();
+    assert_eq!(folder.policy(BAD).starts(), ACCEPT);
+    fs::remove_file(folder.0.join("policy.yaml")).unwrap();
+    assert_eq!(folder.starts(), ACCEPT);
+}
+
+#[test]
+fn with_nothing_else_a_bad_file_is_a_start_error() {
+    let folder = Folder::new("first");
+    let error = folder.policy(BAD).boot().err().unwrap().to_string();
+    assert!(error.contains("policy.yaml:1:"), "{error}");
+    fs::write(folder.0.join("sluice.yaml"), "interfaces: {lan: {devices: x}}").unwrap();
+    let error = folder.boot().err().unwrap().to_string();
+    assert!(error.contains("sluice.yaml:1:"), "{error}");
+}
+
+#[test]
+fn workers_start_with_what_the_files_say() {
+    let folder = Folder::new("launch");
+    let mut boot = folder.policy(DROP).boot().unwrap();
+    let launch = boot.launch(&[MacAddr([2, 0, 0, 0, 0, 1])], 2);
+    assert_eq!((launch.counters.len(), launch.world.interfaces.len()), (2, 1));
+    assert_eq!(launch.world.neighbours.iter().count(), 1);
+    assert_eq!(launch.budget.max(), u64::from(boot.system().conntrack.max));
+}

@@ -1,0 +1,15 @@
+//! What control wants to know of the data plane's devices; whoever has the data plane tells it.
+
+use sluice_api::Port;
+
+/// The data plane's devices.
+pub trait Devices: Send + Sync + 'static {
+    /// The ports by their number, with counters and link as they are now.
+    fn ports(&self) -> Vec<Port>;
+
+    /// Packet buffers: how many there are, and how many are in use.
+    fn buffers(&self) -> (u32, u32);
+
+    /// Cycles a second of the clock that workers count their time by.
+    fn cycles_per_second(&self) -> u64;
+}
