@@ -44,6 +44,16 @@ pub enum ApplyError {
     Worker(#[from] WorkerError),
 }
 
+impl ApplyError {
+    /// All there is to say, in as many lines as there are findings.
+    pub fn details(&self) -> String {
+        match self {
+            ApplyError::Refused(findings) => findings.to_string(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl Control {
     /// Checks, compiles and puts a policy in force.
     ///

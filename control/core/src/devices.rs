@@ -7,7 +7,7 @@ pub trait Devices: Send + Sync + 'static {
     /// The ports by their number, with counters and link as they are now.
     fn ports(&self) -> Vec<Port>;
 
-    /// Packet buffers: how many there are, and how many are in use.
+    /// Packet buffers: how many are in use, and how many there are.
     fn buffers(&self) -> (u32, u32);
 
     /// Cycles a second of the clock that workers count their time by.

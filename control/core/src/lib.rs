@@ -14,6 +14,7 @@
 //! | `flows`, `log_line` | listing flows; what `log` rules write |
 //! | `api`, `metrics` | HTTP |
 
+pub mod api;
 mod apply;
 mod boot;
 mod control;
@@ -23,13 +24,16 @@ mod history;
 pub mod kernel_interfaces;
 mod lock;
 mod log_line;
+pub mod metrics;
 pub mod neighbours;
 mod publisher;
 pub mod system;
 mod workers;
 
+pub use apply::ApplyError;
 pub use boot::{Boot, BootError, Launch};
 pub use control::{Control, Parts};
 pub use devices::Devices;
 pub use kernel_interfaces::KernelInterfaces;
+pub use sluice_api::Port;
 pub use workers::WorkerError;

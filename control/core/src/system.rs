@@ -132,7 +132,7 @@ fn timeouts(from: &config::Timeouts) -> conntrack::Timeouts {
 pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     let mut changed = Vec::new();
     let mut restart = Vec::new();
-    let mut note = |list: &mut Vec<String>, differs: bool, key: &str| {
+    let note = |list: &mut Vec<String>, differs: bool, key: &str| {
         if differs {
             list.push(key.to_owned());
         }

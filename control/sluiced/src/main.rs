@@ -1,2 +1,46 @@
-//! Placeholder.
-fn main() {}
+//! `sluiced`: the daemon. Puts the data plane and control together, and takes them apart again.
+//!
+//! Runs in the foreground and logs to stderr. A start error is one clear line and exit code 1; SIGTERM ends it with exit
+//! code 0 and leaves the kernel's interfaces as they were; SIGHUP reads both files again.
+
+mod dataplane;
+mod run;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// A stateful firewall router on DPDK: the daemon.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The system file.
+    #[arg(long, default_value = "/etc/sluice/sluice.yaml")]
+    config: PathBuf,
+    /// Take over a kernel interface even if it carries this ssh session.
+    #[arg(long)]
+    force: bool,
+    /// Let DPDK and its drivers log more than warnings.
+    #[arg(long)]
+    debug_dpdk: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+    match run::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sluiced: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The metrics' own HTTP server, on the address that `control.metrics` names.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus::{Encoder, TextEncoder};
+use tokio::net::TcpListener;
+
+use super::collect;
+use crate::control::Control;
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics on {address}: {source}")]
+pub struct MetricsError {
+    /// The address.
+    address: SocketAddr,
+    /// What failed.
+    source: io::Error,
+}
+
+/// A socket that listens.
+pub struct MetricsServer(TcpListener);
+
+impl MetricsServer {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// The address is in use, or not here.
+    pub async fn open(address: SocketAddr) -> Result<MetricsServer, MetricsError> {
+        match TcpListener::bind(address).await {
+            Ok(listener) => Ok(MetricsServer(listener)),
+            Err(source) => Err(MetricsError { address, source }),
+        }
+    }
+}
+
+/// Serves `/metrics` until the runtime ends.
+pub async fn serve(control: Arc<Control>, server: MetricsServer) {
+    let router = Router::new().route("/metrics", get(metrics)).with_state(control);
+    if let Err(error) = axum::serve(server.0, router).await {
+        tracing::error!(%error, "the metrics server ended");
+    }
+}
+
+async fn metrics(State(control): State<Arc<Control>>) -> Response {
+    let encoder = TextEncoder::new();
+    let mut text = Vec::new();
+    // A family without values (no rule has a name) is an error to the encoder, and nothing to Prometheus.
+    let families = collect(&control).into_iter().filter(|family| !family.get_metric().is_empty());
+    match encoder.encode(&families.collect::<Vec<_>>(), &mut text) {
+        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
