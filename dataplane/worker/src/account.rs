@@ -11,7 +11,7 @@ use sluice_engine::ids::{InterfaceId, PortId};
 use sluice_engine::world::Interfaces;
 use sluice_rte::Mbuf;
 
-use crate::source::{Places, Source};
+use crate::source::{Source, Tag};
 
 /// A worker's counters, and which interface a port's packets are counted at when nothing more is known of them.
 pub(crate) struct Account {
@@ -52,14 +52,14 @@ impl Account {
     /// A packet that was counted as sent to the wire, and found no room there.
     #[cold]
     pub(crate) fn not_sent(&self, mbuf: &Mbuf) {
-        let (source, places) = (Source::of(mbuf), Places::of(mbuf));
-        let egress = self.interface(places.egress);
+        let (source, tag) = (Source::of(mbuf), Tag::of(mbuf));
+        let egress = self.interface(tag.egress());
         if let Some(egress) = egress {
             egress.tx_packets.take_back(1);
             egress.tx_bytes.take_back(mbuf.len() as u64);
         }
         let sent = match source {
-            Source::Wire(_) => self.interface(places.ingress).map(|ingress| &ingress.forwarded),
+            Source::Wire(_) => self.interface(tag.ingress()).map(|ingress| &ingress.forwarded),
             Source::Local(_) => egress.map(|egress| &egress.local_tx),
             Source::Made => None,
         };
@@ -73,7 +73,7 @@ impl Account {
     #[cold]
     pub(crate) fn not_delivered(&self, mbuf: &Mbuf) {
         let source = Source::of(mbuf);
-        if let Some(ingress) = self.interface(Places::of(mbuf).ingress) {
+        if let Some(ingress) = self.interface(Tag::of(mbuf).ingress()) {
             ingress.delivered.take_back(1);
         }
         self.dropped(source, DropReason::TapQueue);

@@ -9,8 +9,9 @@ use sluice_engine::message::{Command, Event};
 use sluice_engine::world::{NeighbourKey, NeighbourState, World};
 use sluice_rte::Mbuf;
 
-use crate::poll::{Worker, fate, frame};
-use crate::source::{Places, Source};
+use crate::poll::{Worker, frame};
+use crate::shell::{Fate, Keys};
+use crate::source::{Source, Tag};
 
 /// Commands taken in one round: each may take some ten microseconds, and the queues fill meanwhile.
 const COMMANDS_A_ROUND: usize = 4;
@@ -107,16 +108,17 @@ impl Worker {
     fn settle(&mut self, key: NeighbourKey, count: u32, reachable: bool) {
         for _ in 0..count {
             let Some(mut mbuf) = self.shell.hold.pop(&key) else { return };
-            let (origin, places) = (origin_of_held(&mbuf, key), Places::of(&mbuf));
+            let (origin, ingress) = (origin_of_held(&mbuf, key), Tag::of(&mbuf).ingress());
             let mut frame = frame(&mut mbuf, origin, &self.interface_ports);
-            frame.ingress = places.ingress;
+            frame.ingress = ingress;
             if reachable {
                 self.engine.release(self.shell.now, &mut frame, key);
             } else {
                 self.engine.unreachable(self.shell.now, &mut frame, key, &mut self.shell);
             }
-            let fate = fate(&frame);
-            self.shell.dispatch(mbuf, fate);
+            let mut keys = Keys::new();
+            let fate = Fate::of(&frame, &mut keys);
+            self.shell.dispatch(mbuf, &fate, &keys);
         }
     }
 }

@@ -9,8 +9,8 @@ use sluice_rte::{BURST, Burst, Mbuf, RingConsumer, RxQueue, tsc};
 
 use crate::clock::Clock;
 use crate::idle::Idler;
-use crate::shell::{Fate, Shell};
-use crate::source::{Places, Source};
+use crate::shell::{Fate, Keys, Shell};
+use crate::source::Source;
 
 /// A receive queue of this worker's own.
 pub(crate) struct Input {
@@ -151,10 +151,12 @@ impl Worker {
             let _ = frames.try_push(frame);
         }
         self.engine.process(self.shell.now, &mut frames, &mut self.shell);
-        let fates: ArrayVec<Fate, { Burst::CAPACITY }> = frames.iter().map(fate).collect();
+        let mut keys = Keys::new();
+        let fates: ArrayVec<Fate, { Burst::CAPACITY }> =
+            frames.iter().map(|frame| Fate::of(frame, &mut keys)).collect();
         drop(frames);
-        for (mbuf, fate) in self.burst.drain().zip(fates) {
-            self.shell.dispatch(mbuf, fate);
+        for (mbuf, fate) in self.burst.drain().zip(&fates) {
+            self.shell.dispatch(mbuf, fate, &keys);
         }
     }
 
@@ -200,13 +202,6 @@ pub(crate) fn frame<'a>(mbuf: &'a mut Mbuf, origin: Origin, interface_ports: &[P
         l4_checksum: checksum(l4_checksum),
         verdict: Verdict::Pending,
     }
-}
-
-/// What the engine made of a frame.
-#[inline]
-pub(crate) fn fate(frame: &Frame<'_>) -> Fate {
-    let places = Places { ingress: frame.ingress, egress: frame.egress };
-    Fate { start: frame.start, len: frame.len, places, verdict: frame.verdict }
 }
 
 #[inline]

@@ -1,16 +1,17 @@
 //! A worker's ways out, behind the engine's [`Outbox`]: to the wire, to the taps, to other workers, to control.
 
+use arrayvec::ArrayVec;
 use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::LogRecord;
 use sluice_engine::world::NeighbourKey;
-use sluice_engine::{DropReason, Outbox, Outlet, Verdict};
+use sluice_engine::{DropReason, Frame, Outbox, Outlet, Verdict};
 use sluice_rte::{Burst, Mbuf, Mempool, RingConsumer, RingProducer};
 
 use crate::account::Account;
 use crate::exit::Exit;
 use crate::hold::Hold;
 use crate::notice::Notices;
-use crate::source::{Places, Source};
+use crate::source::{Source, Tag};
 
 /// Rounds that sending what is left may take: enough for a full ring between workers.
 const DRAIN_ROUNDS: usize = 64;
@@ -56,48 +57,82 @@ pub(crate) struct Shell {
     pub(crate) account: Account,
 }
 
-/// What the engine decided of one packet: its place in the buffer now, and where it goes.
+/// What the engine decided of one packet, small: a burst of these is written and read once.
 #[derive(Clone, Copy)]
 pub(crate) struct Fate {
+    /// Where the frame starts in its buffer.
     pub(crate) start: u16,
+    /// Its bytes.
     pub(crate) len: u16,
-    pub(crate) places: Places,
-    pub(crate) verdict: Verdict,
+    /// The interfaces that it was counted at.
+    pub(crate) tag: Tag,
+    pub(crate) course: Course,
 }
 
+/// Where a packet goes; [`Verdict`] without what only the engine wants to know.
+#[derive(Clone, Copy)]
+pub(crate) enum Course {
+    Transmit(PortId),
+    Deliver(InterfaceId),
+    HandOver(WorkerId),
+    /// For the next hop at this place among those of the burst.
+    Hold(u8),
+    /// Counted by the engine; the buffer goes back to the pool.
+    Done,
+}
+
+/// Next hops that packets of one burst are held for.
+pub(crate) type Keys = ArrayVec<NeighbourKey, { Burst::CAPACITY }>;
+
 impl Fate {
+    /// What the engine made of a frame; the next hop of one that is to be held goes to `keys`.
+    #[inline]
+    pub(crate) fn of(frame: &Frame<'_>, keys: &mut Keys) -> Fate {
+        let course = match frame.verdict {
+            Verdict::Transmit(port) => Course::Transmit(port),
+            Verdict::Deliver(interface) => Course::Deliver(interface),
+            Verdict::HandOver(worker) => Course::HandOver(worker),
+            Verdict::Hold(key) => {
+                let at = keys.len();
+                // As many places as a burst has packets.
+                let _ = keys.try_push(key);
+                Course::Hold(at as u8)
+            }
+            Verdict::Punt | Verdict::Answered | Verdict::Copied | Verdict::Drop(_) | Verdict::Pending => {
+                Course::Done
+            }
+        };
+        Fate { start: frame.start, len: frame.len, tag: Tag::new(frame.ingress, frame.egress), course }
+    }
+
     /// Writes the frame's new place, and the interfaces it was counted at, to its buffer. False where the place is not
     /// within the buffer, which the engine never says.
     #[inline]
     fn write(&self, mbuf: &mut Mbuf) -> bool {
-        self.places.mark(mbuf);
+        self.tag.mark(mbuf);
         mbuf.set_range(self.start, self.len)
     }
 }
 
 impl Shell {
-    /// Does with a packet what the engine decided.
+    /// Does with a packet what the engine decided. `keys` is what [`Fate::of`] filled for its burst.
     #[inline]
-    pub(crate) fn dispatch(&mut self, mut mbuf: Mbuf, fate: Fate) {
-        match fate.verdict {
-            Verdict::Transmit(port) => {
-                if fate.write(&mut mbuf) {
-                    self.transmit(port, mbuf);
+    pub(crate) fn dispatch(&mut self, mut mbuf: Mbuf, fate: &Fate, keys: &Keys) {
+        if let Course::HandOver(worker) = fate.course {
+            return self.hand_over(worker, mbuf);
+        }
+        if matches!(fate.course, Course::Done) || !fate.write(&mut mbuf) {
+            return;
+        }
+        match fate.course {
+            Course::Transmit(port) => self.transmit(port, mbuf),
+            Course::Deliver(interface) => self.deliver(interface, mbuf),
+            Course::Hold(at) => {
+                if let Some(key) = keys.get(usize::from(at)) {
+                    let _ = self.keep(*key, mbuf);
                 }
             }
-            Verdict::Deliver(interface) => {
-                if fate.write(&mut mbuf) {
-                    self.deliver(interface, mbuf);
-                }
-            }
-            Verdict::HandOver(worker) => self.hand_over(worker, mbuf),
-            Verdict::Hold(key) => {
-                if fate.write(&mut mbuf) {
-                    let _ = self.keep(key, mbuf);
-                }
-            }
-            // Counted by the engine; the buffer goes back to the pool here.
-            Verdict::Punt | Verdict::Answered | Verdict::Copied | Verdict::Drop(_) | Verdict::Pending => {}
+            Course::HandOver(_) | Course::Done => {}
         }
     }
 
@@ -194,7 +229,7 @@ impl Outbox for Shell {
     fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]> {
         let mut mbuf = self.pool.alloc()?;
         mbuf.extend(u16::try_from(len).ok()?)?;
-        Places::default().mark(&mut mbuf);
+        Tag::new(None, None).mark(&mut mbuf);
         let placed = match outlet {
             Outlet::Wire(port) => self.ports.get_mut(usize::from(port.0))?.push_mut(mbuf).ok(),
             Outlet::Tap(interface) => {

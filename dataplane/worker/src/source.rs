@@ -54,26 +54,36 @@ impl Source {
 }
 
 /// The interfaces that a packet was counted at, for taking that back; noted once the engine has judged it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Places {
-    /// Where it came in; None for the box's own packets.
-    pub(crate) ingress: Option<InterfaceId>,
-    /// Where it leaves by.
-    pub(crate) egress: Option<InterfaceId>,
-}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tag(u32);
 
-impl Places {
+impl Tag {
+    /// Where it came in (None for the box's own packets), and where it leaves by.
+    #[inline]
+    pub(crate) fn new(ingress: Option<InterfaceId>, egress: Option<InterfaceId>) -> Tag {
+        Tag(u32::from(half(ingress)) << 16 | u32::from(half(egress)))
+    }
+
     /// Notes them in the packet's buffer.
     #[inline]
     pub(crate) fn mark(self, mbuf: &mut Mbuf) {
-        mbuf.set_tag(u32::from(half(self.ingress)) << 16 | u32::from(half(self.egress)));
+        mbuf.set_tag(self.0);
     }
 
-    /// Reads what [`Places::mark`] noted; only for packets that the engine has judged.
+    /// Reads what [`Tag::mark`] noted; only for packets that the engine has judged.
     #[inline]
-    pub(crate) fn of(mbuf: &Mbuf) -> Places {
-        let tag = mbuf.tag();
-        Places { ingress: interface((tag >> 16) as u16), egress: interface(tag as u16) }
+    pub(crate) fn of(mbuf: &Mbuf) -> Tag {
+        Tag(mbuf.tag())
+    }
+
+    /// Where it came in.
+    pub(crate) fn ingress(self) -> Option<InterfaceId> {
+        interface((self.0 >> 16) as u16)
+    }
+
+    /// Where it leaves by.
+    pub(crate) fn egress(self) -> Option<InterfaceId> {
+        interface(self.0 as u16)
     }
 }
 
@@ -85,7 +95,6 @@ fn half(interface: Option<InterfaceId>) -> u16 {
     interface.map_or(NOWHERE, |id| id.0)
 }
 
-#[inline]
 fn interface(half: u16) -> Option<InterfaceId> {
     (half != NOWHERE).then_some(InterfaceId(half))
 }
@@ -104,6 +113,15 @@ mod tests {
         ];
         for source in sources {
             assert_eq!(Source::decode(source.encode()), source);
+        }
+    }
+
+    #[test]
+    fn a_tag_holds_two_interfaces() {
+        for (ingress, egress) in [(None, None), (Some(0), None), (None, Some(7)), (Some(12), Some(0))] {
+            let (ingress, egress) = (ingress.map(InterfaceId), egress.map(InterfaceId));
+            let tag = Tag::new(ingress, egress);
+            assert_eq!((tag.ingress(), tag.egress()), (ingress, egress));
         }
     }
 }
