@@ -9,15 +9,16 @@
 //! INVALID and RELATED packets; packets with options; the box's own. TTL and length are looked at every time.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 
-use crate::conntrack::{ActionId, CtState, Direction, FlowHandle, Stored, Tracked};
+use crate::conntrack::{ActionId, CtState, Stored};
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId};
-use crate::ruleset::{Counted, CounterId, Effects};
+use crate::ruleset::{Counted, Effects};
 use crate::stage::link::LinkHeader;
-use crate::transit::{Bench, Sender, Transit};
+use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{Interfaces, NeighbourKey, NeighbourState};
 
@@ -29,7 +30,7 @@ pub(crate) struct Decisions {
     /// Raised whenever all are forgotten; never 0, which flows begin with.
     generation: Generation,
     list: Vec<Decision>,
-    index: HashMap<Sameness, ActionId>,
+    index: HashMap<Sameness, ActionId, BuildHasherDefault<Mix>>,
 }
 
 /// What is done with a packet.
@@ -41,10 +42,52 @@ enum Outcome {
 }
 
 /// What makes two decisions one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 struct Sameness {
     outcome: Outcome,
-    counted: [Option<CounterId>; Counted::ROOM],
+    counted: Counted,
+}
+
+impl PartialEq for Sameness {
+    fn eq(&self, other: &Sameness) -> bool {
+        self.outcome == other.outcome && self.counted.ids() == other.counted.ids()
+    }
+}
+
+impl Eq for Sameness {}
+
+impl Hash for Sameness {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.outcome.hash(state);
+        for id in self.counted.ids() {
+            state.write_u32(id.0);
+        }
+    }
+}
+
+/// A hash by multiplication: what goes in is the operator's, or an address on a link, and the table is bounded.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.write_u64(word);
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.write_u64(word.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
 }
 
 /// A decision with all that it takes to carry it out.
@@ -66,7 +109,7 @@ impl Decisions {
         Decisions {
             generation: Generation(1),
             list: Vec::with_capacity(LIMIT),
-            index: HashMap::with_capacity(LIMIT),
+            index: HashMap::with_capacity_and_hasher(LIMIT, BuildHasherDefault::default()),
         }
     }
 
@@ -79,11 +122,7 @@ impl Decisions {
 
     /// The number of a decision, which is made if there is none like it.
     fn intern(&mut self, outcome: Outcome, effects: &Effects, interfaces: &Interfaces) -> Option<ActionId> {
-        let mut counted = [None; Counted::ROOM];
-        for (to, from) in counted.iter_mut().zip(effects.counted.ids()) {
-            *to = Some(*from);
-        }
-        let sameness = Sameness { outcome, counted };
+        let sameness = Sameness { outcome, counted: effects.counted.clone() };
         if let Some(known) = self.index.get(&sameness) {
             return Some(*known);
         }
@@ -136,8 +175,7 @@ impl Decision {
 /// Stores in its flow what became of a packet, if it would become of the flow's next one too.
 pub(crate) fn remember(t: &mut Transit<'_, '_, '_>, verdict: Verdict) {
     let Sender::Wire(ingress) = t.sender else { return };
-    let Some(Tracked::Flow { flow, direction, state: state @ (CtState::New | CtState::Established) }) =
-        t.tracked
+    let Some(InFlow { flow, direction, state: state @ (CtState::New | CtState::Established) }) = t.flow
     else {
         return;
     };
@@ -170,7 +208,7 @@ pub(crate) fn replay(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
     packet: &mut Packet,
-    (flow, direction, state): (FlowHandle, Direction, CtState),
+    InFlow { flow, direction, state }: InFlow,
     ingress: InterfaceId,
 ) -> Option<Verdict> {
     let stored = bench.conntrack.stored(flow, direction)?;

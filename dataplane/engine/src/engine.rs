@@ -16,7 +16,7 @@ use crate::pipeline;
 use crate::stage::link::LinkHeader;
 use crate::stage::raw::{self, Raw};
 use crate::stage::{admit, answer, settle, track};
-use crate::transit::{Bench, Destination, Egress, NextHop, Sender, Transit};
+use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{NeighbourKey, NeighbourState, World};
 
@@ -47,11 +47,12 @@ pub struct Engine {
     conntrack: Conntrack,
     decisions: Decisions,
     scratch: Vec<u8>,
-    /// Empty between bursts; kept for its memory.
+    /// As many as a burst can have; written over by each.
     arrivals: Vec<Arrival>,
 }
 
-/// A packet of a burst between the passes.
+/// A packet of a burst between the passes. It is parsed into its place here and stays there: what is copied right after
+/// it was written field by field stalls the processor for longer than the parser takes.
 struct Arrival {
     /// Its frame's place in the burst.
     at: usize,
@@ -71,7 +72,7 @@ impl Engine {
             world,
             decisions: Decisions::new(),
             scratch: vec![0; answer::SCRATCH],
-            arrivals: Vec::with_capacity(BURST),
+            arrivals: std::iter::repeat_with(Arrival::none).take(BURST).collect(),
         }
     }
 
@@ -96,11 +97,12 @@ impl Engine {
     /// Judges a burst: afterwards every frame has a verdict other than [`crate::Verdict::Pending`].
     pub fn process(&mut self, now: Now, burst: &mut [Frame<'_>], out: &mut dyn Outbox) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
+        let mut bench = self.bench(now, out);
         for frames in burst.chunks_mut(BURST) {
-            let mut bench = self.bench(now, out);
-            admit_all(&mut bench, frames, &mut arrivals);
-            look_up_all(&mut bench, &mut arrivals);
-            for arrival in arrivals.drain(..) {
+            let count = admit_all(&mut bench, frames, &mut arrivals);
+            let arrived = arrivals.get_mut(..count).unwrap_or_default();
+            look_up_all(&mut bench, arrived);
+            for arrival in arrived {
                 if let Some(frame) = frames.get_mut(arrival.at) {
                     let verdict = judge(&mut bench, frame, arrival);
                     settle::settle(bench.counters, frame, verdict);
@@ -130,9 +132,9 @@ impl Engine {
     pub fn unreachable(&mut self, now: Now, frame: &mut Frame<'_>, key: NeighbourKey, out: &mut dyn Outbox) {
         let mut bench = self.bench(now, out);
         let verdict = match (parse(frame.bytes()), frame.ingress) {
-            (Ok(Parsed::Ip(packet)), Some(ingress)) => {
-                let mut t = Transit::new(&mut bench, frame, packet, Sender::Wire(ingress));
+            (Ok(Parsed::Ip(mut packet)), Some(ingress)) => {
                 let error = IcmpError::host_unreachable(packet.family());
+                let mut t = Transit::new(&mut bench, frame, &mut packet, Sender::Wire(ingress));
                 answer::error(&mut t, error, DropReason::NeighbourFailed)
             }
             // A program on the box finds out by its own patience; the router asks no questions.
@@ -194,31 +196,42 @@ impl Engine {
     }
 }
 
-/// First pass: frames that are packets of ours and pass `raw` become arrivals, all others end here. Asks for the
-/// buckets that their flows would be in.
-fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut Vec<Arrival>) {
-    for (at, frame) in frames.iter_mut().enumerate() {
-        match admit_one(bench, frame, at) {
-            ControlFlow::Continue(arrival) => arrivals.push(arrival),
-            ControlFlow::Break(verdict) => settle::settle(bench.counters, frame, verdict),
-        }
+impl Arrival {
+    fn none() -> Arrival {
+        let sender = Sender::Router;
+        Arrival { at: 0, packet: Packet::NONE, sender, raw: Raw::default(), key: None, found: None }
     }
 }
 
+/// First pass: frames that are packets of ours and pass `raw` become arrivals, all others end here. Asks for the
+/// buckets that their flows would be in. Returns how many arrived.
+fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut [Arrival]) -> usize {
+    let mut count = 0;
+    for (at, frame) in frames.iter_mut().enumerate() {
+        let Some(arrival) = arrivals.get_mut(count) else { break };
+        arrival.at = at;
+        match admit_one(bench, frame, arrival) {
+            ControlFlow::Continue(()) => count += 1,
+            ControlFlow::Break(verdict) => settle::settle(bench.counters, frame, verdict),
+        }
+    }
+    count
+}
+
 #[inline]
-fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, at: usize) -> ControlFlow<Verdict, Arrival> {
-    let (packet, sender) = admit::admit(bench, frame)?;
-    let mut arrival = Arrival { at, packet, sender, raw: Raw::default(), key: None, found: None };
-    if let Sender::Wire(ingress) = sender {
-        arrival.raw = raw::prerouting(bench, &packet, ingress, frame.bytes())?;
+fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> ControlFlow<Verdict> {
+    arrival.sender = admit::admit(bench, frame, &mut arrival.packet)?;
+    (arrival.raw, arrival.key, arrival.found) = (Raw::default(), None, None);
+    if let Sender::Wire(ingress) = arrival.sender {
+        arrival.raw = raw::prerouting(bench, &arrival.packet, ingress, frame.bytes())?;
         if !arrival.raw.untracked {
-            arrival.key = bench.conntrack.key(&packet);
+            arrival.key = bench.conntrack.key(&arrival.packet);
             if let Some(key) = &arrival.key {
                 bench.conntrack.prefetch(key);
             }
         }
     }
-    ControlFlow::Continue(arrival)
+    ControlFlow::Continue(())
 }
 
 /// Second pass: finds the flows, and asks for their entries.
@@ -235,25 +248,25 @@ fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
 
 /// Third pass, one by one in the order of arrival: the tracker, then what is stored in the flow, else the whole path.
 #[inline]
-fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, mut arrival: Arrival) -> Verdict {
+fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
     let Sender::Wire(ingress) = arrival.sender else {
-        let mut t = Transit::new(bench, frame, arrival.packet, arrival.sender);
+        let mut t = Transit::new(bench, frame, &mut arrival.packet, arrival.sender);
         let ControlFlow::Break(verdict) = pipeline::sent(&mut t);
         return t.finish(verdict);
     };
-    let tracked = classify(bench, frame, &arrival);
+    let tracked = classify(bench, frame, arrival);
     track::count(&bench.counters.states, &tracked);
     match tracked {
         Tracked::Drop(reason) => return Verdict::Drop(reason),
         Tracked::Flow { flow, direction, state } => {
-            let of = (flow, direction, state);
-            if let Some(verdict) = decision::replay(bench, frame, &mut arrival.packet, of, ingress) {
+            let place = InFlow { flow, direction, state };
+            if let Some(verdict) = decision::replay(bench, frame, &mut arrival.packet, place, ingress) {
                 return verdict;
             }
         }
         _ => {}
     }
-    let mut t = Transit::new(bench, frame, arrival.packet, arrival.sender);
+    let mut t = Transit::new(bench, frame, &mut arrival.packet, arrival.sender);
     t.mark = arrival.raw.mark;
     t.set_tracked(tracked);
     let ControlFlow::Break(verdict) = pipeline::received(&mut t);

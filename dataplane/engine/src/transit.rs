@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_wire::{MacAddr, Packet};
 
-use crate::conntrack::{Conntrack, CtInfo, CtState, Tracked};
+use crate::conntrack::{Conntrack, CtInfo, CtState, Direction, FlowHandle, Pending, Tracked};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Outbox};
@@ -68,14 +68,24 @@ pub(crate) enum Destination {
     Onward(Egress),
 }
 
+/// A packet's place in a flow of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InFlow {
+    pub flow: FlowHandle,
+    pub direction: Direction,
+    pub state: CtState,
+}
+
 /// One packet on its way.
 pub(crate) struct Transit<'a, 'b, 'f> {
     pub bench: &'a mut Bench<'b>,
     pub frame: &'a mut Frame<'f>,
-    pub packet: Packet,
+    pub packet: &'a mut Packet,
     pub sender: Sender,
-    /// None before the tracker, and for what was given a place behind it.
-    pub tracked: Option<Tracked>,
+    /// The flow it is of, where it is of one in the table.
+    pub flow: Option<InFlow>,
+    /// The flow that it begins.
+    pub begins: Option<Pending>,
     /// What rules see of it; None before the tracker.
     pub ct: Option<CtInfo>,
     pub mark: u32,
@@ -89,13 +99,19 @@ pub(crate) struct Transit<'a, 'b, 'f> {
 
 impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
     /// A packet that no stage has seen.
-    pub fn new(bench: &'a mut Bench<'b>, frame: &'a mut Frame<'f>, packet: Packet, sender: Sender) -> Self {
+    pub fn new(
+        bench: &'a mut Bench<'b>,
+        frame: &'a mut Frame<'f>,
+        packet: &'a mut Packet,
+        sender: Sender,
+    ) -> Self {
         Transit {
             bench,
             frame,
             packet,
             sender,
-            tracked: None,
+            flow: None,
+            begins: None,
             ct: None,
             mark: 0,
             destination: Destination::Unknown,
@@ -136,28 +152,31 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
         }
     }
 
-    /// Takes note of what the tracker said, for rules to see.
+    /// Takes note of what the tracker said, for rules to see. A flow that is gone meanwhile makes its packet INVALID.
     pub fn set_tracked(&mut self, tracked: Tracked) {
-        self.ct = match &tracked {
-            Tracked::Flow { flow, direction, state } => self.bench.conntrack.info(*flow, *direction, *state),
-            Tracked::Related { flow, direction } => {
-                self.bench.conntrack.info(*flow, *direction, CtState::Related)
+        let info = match tracked {
+            Tracked::Flow { flow, direction, state } => {
+                self.flow = Some(InFlow { flow, direction, state });
+                self.bench.conntrack.info(flow, direction, state)
             }
-            Tracked::New(pending) => Some(pending.info()),
+            Tracked::Related { flow, direction } => {
+                let state = CtState::Related;
+                self.flow = Some(InFlow { flow, direction, state });
+                self.bench.conntrack.info(flow, direction, state)
+            }
+            Tracked::New(pending) => Some(self.begins.insert(pending).info()),
             Tracked::Untracked => Some(CtInfo::without_flow(CtState::Untracked)),
             Tracked::Invalid | Tracked::Drop(_) => None,
         };
-        // A flow that is gone meanwhile makes its packet INVALID too.
-        self.ct = self.ct.or(Some(CtInfo::without_flow(CtState::Invalid)));
-        self.tracked = Some(tracked);
+        self.ct = info.or(const { Some(CtInfo::without_flow(CtState::Invalid)) });
     }
 
     /// The end of its path: counts it for the rules that it met, gives back a flow that did not begin, stores what
     /// was decided for the flow's next packet.
-    pub fn finish(mut self, verdict: Verdict) -> Verdict {
+    pub fn finish(&mut self, verdict: Verdict) -> Verdict {
         settle::rules(self.bench, &self.effects, self.packet.length());
-        decision::remember(&mut self, verdict);
-        if let Some(Tracked::New(pending)) = self.tracked {
+        decision::remember(self, verdict);
+        if let Some(pending) = self.begins.take() {
             self.bench.conntrack.abandon(pending);
         }
         verdict

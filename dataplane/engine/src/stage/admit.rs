@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use sluice_wire::build::IcmpError;
 use sluice_wire::options::{HopByHop, hop_by_hop};
 use sluice_wire::{
-    Family, LinkCast, Martian, Packet, ParseError, Parsed, Transport, destination, icmp, martian, parse,
-    quoted, shard_hash, symmetric_toeplitz,
+    Family, Kind, LinkCast, Martian, Packet, ParseError, Parsed, Transport, destination, icmp, martian,
+    parse, parse_into, quoted, shard_hash, symmetric_toeplitz,
 };
 
 use crate::frame::{Frame, Origin};
@@ -20,59 +20,78 @@ use crate::stage::{answer, settle};
 use crate::transit::{Bench, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
-/// Takes a frame in: its packet and who sent it, if it goes on.
+/// Takes a frame in: writes its packet, and says who sent it, if it goes on.
 #[inline]
-pub(crate) fn admit(bench: &mut Bench<'_>, frame: &mut Frame<'_>) -> ControlFlow<Verdict, (Packet, Sender)> {
+pub(crate) fn admit(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+) -> ControlFlow<Verdict, Sender> {
     match frame.origin {
-        Origin::Wire | Origin::HandedOver => from_wire(bench, frame),
-        Origin::Local(tap) | Origin::LocalHandedOver(tap) => from_box(bench, frame, tap),
+        Origin::Wire | Origin::HandedOver => from_wire(bench, frame, packet),
+        Origin::Local(tap) | Origin::LocalHandedOver(tap) => from_box(bench, frame, packet, tap),
     }
 }
 
 #[inline]
-fn from_wire(bench: &mut Bench<'_>, frame: &mut Frame<'_>) -> ControlFlow<Verdict, (Packet, Sender)> {
-    let parsed = parse(frame.bytes());
-    let (vlan, cast) = match &parsed {
-        Ok(Parsed::Ip(packet)) => (packet.vlan, packet.cast),
-        Ok(Parsed::Arp(arp)) => (arp.vlan, arp.cast),
-        _ => return stranger(bench, frame, parsed),
-    };
-    let Some(ingress) = bench.world.interfaces.of_port(frame.port, vlan) else {
-        return stranger(bench, frame, parsed);
+fn from_wire(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+) -> ControlFlow<Verdict, Sender> {
+    let Ok(Kind::Ip) = parse_into(frame.bytes(), packet) else { return no_packet(bench, frame) };
+    let ingress = enter(bench, frame, packet.vlan, packet.cast)?;
+    hand_over(bench, frame, packet)?;
+    let sender = Sender::Wire(ingress);
+    if packet.family() == Family::V6 {
+        ipv6(bench, frame, packet, sender)?;
+    }
+    ControlFlow::Continue(sender)
+}
+
+/// The interface that a frame is for. One with a tag that no interface has is counted where its port is, and
+/// dropped; so is one for another station.
+#[inline]
+fn enter(
+    bench: &Bench<'_>,
+    frame: &mut Frame<'_>,
+    vlan: Option<u16>,
+    cast: LinkCast,
+) -> ControlFlow<Verdict, InterfaceId> {
+    let interfaces = &bench.world.interfaces;
+    let Some(ingress) = interfaces.of_port(frame.port, vlan) else {
+        arrive(bench, frame, some_interface(bench, frame));
+        return drop(DropReason::UnknownVlan);
     };
     arrive(bench, frame, ingress);
-    let ours = bench.world.interfaces.get(ingress).is_some_and(|here| here.mac == destination(frame.bytes()));
+    let ours = interfaces.get(ingress).is_some_and(|here| here.mac == destination(frame.bytes()));
     if cast == LinkCast::Unicast && !ours {
         return drop(DropReason::OtherHost);
     }
-    let Ok(Parsed::Ip(packet)) = parsed else {
-        return ControlFlow::Break(match bench.out.punt(ingress, frame.bytes()) {
-            true => Verdict::Punt,
-            false => Verdict::Drop(DropReason::PuntQueue),
-        });
-    };
-    hand_over(bench, frame, &packet)?;
-    let sender = Sender::Wire(ingress);
-    if packet.family() == Family::V6 {
-        ipv6(bench, frame, &packet, sender)?;
-    }
-    ControlFlow::Continue((packet, sender))
+    ControlFlow::Continue(ingress)
 }
 
-/// A frame of no interface, or no packet: counted where its port is, and dropped.
+/// ARP is control's; all else that is no packet ends here.
 #[cold]
-fn stranger(
-    bench: &mut Bench<'_>,
-    frame: &mut Frame<'_>,
-    parsed: Result<Parsed, ParseError>,
-) -> ControlFlow<Verdict, (Packet, Sender)> {
-    let some = bench.world.interfaces.any_of_port(frame.port).unwrap_or(InterfaceId(0));
-    arrive(bench, frame, some);
-    drop(match parsed {
-        Ok(Parsed::Ip(_) | Parsed::Arp(_)) => DropReason::UnknownVlan,
-        Ok(Parsed::Other(_)) => DropReason::UnknownEthertype,
+fn no_packet(bench: &mut Bench<'_>, frame: &mut Frame<'_>) -> ControlFlow<Verdict, Sender> {
+    let why = match parse(frame.bytes()) {
+        Ok(Parsed::Arp(arp)) => {
+            let ingress = enter(bench, frame, arp.vlan, arp.cast)?;
+            return ControlFlow::Break(match bench.out.punt(ingress, frame.bytes()) {
+                true => Verdict::Punt,
+                false => Verdict::Drop(DropReason::PuntQueue),
+            });
+        }
+        Ok(_) => DropReason::UnknownEthertype,
         Err(error) => reason(error),
-    })
+    };
+    arrive(bench, frame, some_interface(bench, frame));
+    drop(why)
+}
+
+/// Any interface of a frame's port.
+fn some_interface(bench: &Bench<'_>, frame: &Frame<'_>) -> InterfaceId {
+    bench.world.interfaces.any_of_port(frame.port).unwrap_or(InterfaceId(0))
 }
 
 /// Counts a frame where it came in, unless another worker did.
@@ -87,15 +106,16 @@ fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, ingress: InterfaceId) {
 fn from_box(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
+    packet: &mut Packet,
     tap: InterfaceId,
-) -> ControlFlow<Verdict, (Packet, Sender)> {
-    match parse(frame.bytes()) {
-        Ok(Parsed::Ip(packet)) => {
-            hand_over(bench, frame, &packet)?;
-            ControlFlow::Continue((packet, Sender::Box(tap)))
+) -> ControlFlow<Verdict, Sender> {
+    match parse_into(frame.bytes(), packet) {
+        Ok(Kind::Ip) => {
+            hand_over(bench, frame, packet)?;
+            ControlFlow::Continue(Sender::Box(tap))
         }
         // The tap resolves no neighbours; whatever the kernel asks there is of no use.
-        Ok(Parsed::Arp(_) | Parsed::Other(_)) => drop(DropReason::UnknownEthertype),
+        Ok(Kind::Arp | Kind::Other(_)) => drop(DropReason::UnknownEthertype),
         Err(error) => drop(reason(error)),
     }
 }
@@ -137,7 +157,7 @@ fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
 }
 
 /// What IPv6 says before any rule.
-fn ipv6(bench: &mut Bench<'_>, frame: &mut Frame<'_>, packet: &Packet, sender: Sender) -> Step {
+fn ipv6(bench: &mut Bench<'_>, frame: &mut Frame<'_>, packet: &mut Packet, sender: Sender) -> Step {
     match martian(&packet.addrs) {
         Some(Martian::Source) => return drop(DropReason::MartianSource),
         Some(Martian::Destination) => return drop(DropReason::MartianDestination),
@@ -152,7 +172,7 @@ fn ipv6(bench: &mut Bench<'_>, frame: &mut Frame<'_>, packet: &Packet, sender: S
             if even_to_multicast || !packet.addrs.dst().is_multicast() =>
         {
             let error = IcmpError::parameter_problem(Family::V6, code, pointer);
-            let mut t = Transit::new(bench, frame, *packet, sender);
+            let mut t = Transit::new(bench, frame, packet, sender);
             ControlFlow::Break(answer::error(&mut t, error, DropReason::IpOptions))
         }
         HopByHop::Drop | HopByHop::Problem { .. } => drop(DropReason::IpOptions),

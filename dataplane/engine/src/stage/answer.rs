@@ -14,12 +14,12 @@ use std::ops::ControlFlow;
 use sluice_wire::build::{self, BuildError, IcmpError, Link};
 use sluice_wire::{Checksum, MacAddr, Packet, Parsed, Transport, icmp, is_link_local, parse, verify};
 
-use crate::conntrack::{CtInfo, CtState, Tracked};
+use crate::conntrack::{CtInfo, CtState};
 use crate::frame::{Frame, Origin, Outlet, RxChecksum};
 use crate::ids::{InterfaceId, PortId};
 use crate::pipeline;
 use crate::stage::settle;
-use crate::transit::{Bench, Destination, Egress, NextHop, Sender, Transit};
+use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, Target};
 
@@ -33,7 +33,7 @@ const NO_LINK: Link = Link { destination: MacAddr::ZERO, source: MacAddr::ZERO, 
 
 /// Answers the packet with an ICMP error, or drops it for `reason` if it may not or cannot be answered.
 pub(crate) fn error(t: &mut Transit<'_, '_, '_>, error: IcmpError, reason: DropReason) -> Verdict {
-    let told = build::may_answer(&t.packet, error)
+    let told = build::may_answer(t.packet, error)
         && addressed_to_one(t)
         && match back(t) {
             Some(way) => {
@@ -60,7 +60,7 @@ pub(crate) fn reset(t: &mut Transit<'_, '_, '_>, reason: DropReason) -> Verdict 
     if !told {
         return Verdict::Drop(reason);
     }
-    if let Some(Tracked::Flow { flow, .. }) = t.tracked {
+    if let Some(InFlow { flow, state: CtState::New | CtState::Established, .. }) = t.flow {
         t.bench.conntrack.close(t.bench.now, &t.bench.world.settings.conntrack, flow);
     }
     Verdict::Answered
@@ -71,7 +71,7 @@ pub(crate) fn checksum_holds(t: &Transit<'_, '_, '_>) -> bool {
     match t.frame.l4_checksum {
         RxChecksum::Good => true,
         RxChecksum::Bad => false,
-        RxChecksum::Unknown => verify(&t.packet, t.frame.bytes()) != Checksum::Bad,
+        RxChecksum::Unknown => verify(t.packet, t.frame.bytes()) != Checksum::Bad,
     }
 }
 
@@ -139,7 +139,7 @@ fn send(
     let mut scratch = std::mem::take(t.bench.scratch);
     let length = scratch
         .get_mut(HEADROOM..)
-        .and_then(|room| build(room, (&t.packet, t.frame.bytes())).ok())
+        .and_then(|room| build(room, (&*t.packet, t.frame.bytes())).ok())
         .and_then(|length| u16::try_from(length).ok());
     let sent = length.is_some_and(|length| {
         let mut frame = own_frame(&mut scratch, length, InterfaceId(0));
@@ -179,8 +179,8 @@ pub(crate) fn dispatch(
     destination: Destination,
     attached: Option<CtInfo>,
 ) -> bool {
-    let Ok(Parsed::Ip(packet)) = parse(frame.bytes()) else { return false };
-    let mut t = Transit::new(bench, frame, packet, Sender::Router);
+    let Ok(Parsed::Ip(mut packet)) = parse(frame.bytes()) else { return false };
+    let mut t = Transit::new(bench, frame, &mut packet, Sender::Router);
     t.destination = destination;
     t.ct = attached;
     let ControlFlow::Break(verdict) = pipeline::sent(&mut t);

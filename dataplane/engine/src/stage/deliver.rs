@@ -26,7 +26,7 @@ pub(crate) fn deliver(t: &mut Transit<'_, '_, '_>) -> End {
         LinkCast::Multicast | LinkCast::Broadcast => destination(bytes),
     };
     let header = LinkHeader::new(station, source(bytes), None);
-    if !header.write(t.frame, &mut t.packet) {
+    if !header.write(t.frame, t.packet) {
         return drop(DropReason::NoBuffer);
     }
     ControlFlow::Break(Verdict::Deliver(id))

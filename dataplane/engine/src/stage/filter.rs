@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use sluice_wire::build::IcmpError;
 use sluice_wire::{Family, icmp};
 
-use crate::conntrack::Tracked;
 use crate::ids::InterfaceId;
 use crate::message::{LogRecord, PuntedFrame};
 use crate::pipeline::Step;
@@ -22,7 +21,7 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         return ControlFlow::Continue(());
     }
     let mut view = View {
-        packet: &t.packet,
+        packet: t.packet,
         ingress: t.ingress(),
         egress: t.egress().map(|egress| egress.interface),
         ct: t.ct,
@@ -61,12 +60,10 @@ pub(crate) const fn reason(hook: Hook) -> DropReason {
 fn set_flow_mark(t: &mut Transit<'_, '_, '_>) {
     let Some(mark) = t.effects.ct_mark.take() else { return };
     t.once_only = true;
-    match &mut t.tracked {
-        Some(Tracked::Flow { flow, .. } | Tracked::Related { flow, .. }) => {
-            t.bench.conntrack.set_mark(*flow, mark)
-        }
-        Some(Tracked::New(pending)) => pending.set_mark(mark),
-        _ => {}
+    if let Some(place) = t.flow {
+        t.bench.conntrack.set_mark(place.flow, mark);
+    } else if let Some(pending) = &mut t.begins {
+        pending.set_mark(mark);
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) fn check(t: &mut Transit<'_, '_, '_>) -> Step {
     if !t.packet.options || t.packet.family() != Family::V4 {
         return ControlFlow::Continue(());
     }
-    match options::check_ipv4(&t.packet, t.frame.bytes()) {
+    match options::check_ipv4(t.packet, t.frame.bytes()) {
         Ok(asked) if asked.source_route => ControlFlow::Break(Verdict::Drop(DropReason::IpOptions)),
         Ok(_) => ControlFlow::Continue(()),
         Err(bad) => {
@@ -45,6 +45,6 @@ pub(crate) fn fill(t: &mut Transit<'_, '_, '_>) {
     let incoming = interfaces.source_for(ingress, IpAddr::V4(src));
     if let (Some(IpAddr::V4(outgoing)), Some(IpAddr::V4(incoming))) = (outgoing, incoming) {
         let milliseconds = t.bench.now.tick.0 | OTHER_CLOCK;
-        options::fill_ipv4(&t.packet, t.frame.bytes_mut(), &Record { outgoing, incoming, milliseconds });
+        options::fill_ipv4(t.packet, t.frame.bytes_mut(), &Record { outgoing, incoming, milliseconds });
     }
 }

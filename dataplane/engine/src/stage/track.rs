@@ -34,12 +34,12 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
 pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
     let bench = &mut *t.bench;
     let settings = &bench.world.settings.conntrack;
-    let key = bench.conntrack.key(&t.packet);
+    let key = bench.conntrack.key(t.packet);
     let found = key.as_ref().and_then(|key| bench.conntrack.find(bench.now, key));
     bench.conntrack.track(
         bench.now,
         settings,
-        &t.packet,
+        t.packet,
         t.frame.bytes(),
         TrackHook::Output,
         t.frame.l4_checksum,

@@ -33,7 +33,7 @@ pub(crate) fn transmit(t: &mut Transit<'_, '_, '_>) -> End {
             return ControlFlow::Break(answer::error(t, error, DropReason::NeighbourFailed));
         }
     };
-    if !LinkHeader::new(mac, interface.mac, interface.vlan).write(t.frame, &mut t.packet) {
+    if !LinkHeader::new(mac, interface.mac, interface.vlan).write(t.frame, t.packet) {
         return drop(DropReason::NoBuffer);
     }
     ControlFlow::Break(match outlet {
@@ -72,7 +72,7 @@ fn station(t: &Transit<'_, '_, '_>, egress: Egress) -> Station {
 /// Sends the packet as fragments. One that finds no buffer makes the datagram useless, so the rest is not sent.
 fn pieces(t: &mut Transit<'_, '_, '_>, outlet: Outlet, mtu: u16) -> Verdict {
     let bytes = t.frame.bytes();
-    let Some(split) = Split::of(&t.packet, bytes, 0) else { return Verdict::Drop(DropReason::TooBig) };
+    let Some(split) = Split::of(t.packet, bytes, 0) else { return Verdict::Drop(DropReason::TooBig) };
     for piece in split.pieces(mtu) {
         let length = usize::from(t.packet.l4) + usize::from(piece.1);
         let Some(room) = t.bench.out.frame(outlet, length) else {

@@ -22,5 +22,5 @@ pub(crate) fn check(t: &mut Transit<'_, '_, '_>) -> Step {
 
 /// Counts this hop: what the filter and a rejected sender see from here on.
 pub(crate) fn decrement(t: &mut Transit<'_, '_, '_>) {
-    rewrite::decrement_ttl(t.frame.bytes_mut(), &mut t.packet);
+    rewrite::decrement_ttl(t.frame.bytes_mut(), t.packet);
 }
