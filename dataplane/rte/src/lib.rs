@@ -17,6 +17,7 @@
     reason = "this crate is where the project's unsafe code lives; one operation a block, each argued"
 )]
 
+mod alloc;
 mod burst;
 mod eal;
 mod error;
@@ -32,6 +33,7 @@ mod rss;
 mod tests;
 pub mod vdev;
 
+pub use alloc::LargePageAllocator;
 pub use burst::{BURST, Burst, Drain};
 pub use eal::{Eal, EalConfig, LcoreGuard, PortIndex, SocketId, free_huge_pages_mb, tsc};
 pub use error::Error;
