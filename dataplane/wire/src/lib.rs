@@ -1,7 +1,7 @@
 //! Bytes to headers and back: the one place where a byte order or an offset is known.
 //!
-//! [`parse`] turns a frame into a [`Packet`], which exists only if its Ethernet and IP headers fit, so that
-//! no later stage checks a length again. Everything else here reads ([`tcp`], [`quoted`], [`nd`]), verifies
+//! [`parse`](fn@parse) turns a frame into a [`Packet`], which exists only if its Ethernet and IP headers fit, so that
+//! no later stage checks a length again. Everything else here reads ([`tcp`], [`quoted`](fn@quoted), [`nd`]), verifies
 //! ([`checksum`]), changes ([`rewrite`]) or writes ([`build`]) bytes by means of such a packet.
 //!
 //! What netfilter calls INVALID is not an error here: a transport header that lies is still shown to the

@@ -1,0 +1,299 @@
+//! Any sequence of packets, waiting and commands through one shard of the connection tracker.
+//!
+//! The input is a list of steps of eight bytes each: few hosts and ports, so that packets meet, and small differences in
+//! sequence numbers, so that segments lie in and around their windows. Whatever happens: the limit holds, a flow that
+//! was confirmed is found in both directions, an ICMP error begins none, and in the end all flows run out.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use sluice_engine::conntrack::{
+    Conntrack, Direction, FlowBudget, FlowFilter, FlowHandle, FlowUpdate, LineOptions, Settings, Status,
+    TrackHook, Tracked,
+};
+use sluice_engine::counters::WorkerCounters;
+use sluice_engine::engine::EngineConfig;
+use sluice_engine::frame::RxChecksum;
+use sluice_engine::ids::{Millis, Now, WorkerId};
+use sluice_engine::message::Cursor;
+use sluice_wire::build::{self, Datagram, IcmpError, Link, Tcp};
+use sluice_wire::{Packet, Parsed, Protocol, TcpFlags, parse};
+
+/// `conntrack.max`, and what each family has memory for.
+const MAX: u32 = 24;
+const CAPACITY: u32 = 20;
+/// Longer than any flow lives without a packet, in milliseconds; established connections live an hour here, not five
+/// days, so that an input need not pass over millions of empty slots of the timing wheel.
+const FOREVER: u64 = 7200 * 1000;
+/// As many polls as it takes to pass over twice that.
+const POLLS: u32 = 32;
+
+type Step = [u8; 8];
+
+fuzz_target!(|bytes: &[u8]| {
+    let (steps, _) = bytes.as_chunks::<8>();
+    let mut world = World::new();
+    for step in steps.iter().take(256) {
+        world.step(step);
+        world.check();
+    }
+    world.run_out();
+});
+
+struct World {
+    conntrack: Conntrack,
+    settings: Settings,
+    budget: Arc<FlowBudget>,
+    milliseconds: u64,
+    /// When the wheel had last come up with the time.
+    polled: u64,
+    /// The last packet that was no error: what the next error quotes.
+    last: Vec<u8>,
+    /// A flow that was there once.
+    flow: Option<FlowHandle>,
+}
+
+impl World {
+    fn new() -> Self {
+        let budget = Arc::new(FlowBudget::new(MAX));
+        let config = EngineConfig {
+            worker: WorkerId(0),
+            workers: 1,
+            flow_capacity: CAPACITY,
+            seed: 1,
+            budget: Arc::clone(&budget),
+            counters: Arc::new(WorkerCounters::new(1)),
+        };
+        let mut settings = Settings { acct: true, timestamp: true, ..Settings::default() };
+        settings.timeouts.tcp.established = Millis::from_secs(3600);
+        let conntrack = Conntrack::new(&config);
+        Self { conntrack, settings, budget, milliseconds: 1, polled: 1, last: Vec::new(), flow: None }
+    }
+
+    fn now(&self) -> Now {
+        Now::from_nanos(self.milliseconds * 1_000_000)
+    }
+
+    fn step(&mut self, step: &Step) {
+        let [operation, a, b, ..] = *step;
+        match operation % 16 {
+            0..=9 => self.packet(step),
+            10 => self.wait(u64::from(a) << (b % 14)),
+            11 => {
+                self.conntrack.expire(self.now(), usize::from(a));
+            }
+            12 => self.delete(a, b),
+            13 => self.update(a, b),
+            14 => self.settings = self.other_settings(a),
+            _ => self.use_stale(a),
+        }
+    }
+
+    /// Up to half an hour passes without a poll, and no more than hours: a tick wraps after 49 days, and no worker leaves
+    /// the wheel alone for half of that.
+    fn wait(&mut self, milliseconds: u64) {
+        self.milliseconds += milliseconds;
+        if self.milliseconds - self.polled > FOREVER {
+            self.poll_all();
+        }
+    }
+
+    fn poll_all(&mut self) {
+        for _ in 0..POLLS {
+            self.conntrack.expire(self.now(), 64);
+        }
+        self.polled = self.milliseconds;
+    }
+
+    fn packet(&mut self, step: &Step) {
+        let error = step[1] % 12 == 11 && !self.last.is_empty();
+        let frame = if error { self.error(step) } else { Some(frame_of(step)) };
+        let Some(frame) = frame else { return };
+        // Of any protocol number in IPv6 some are extension headers that are not there.
+        let Ok(Parsed::Ip(packet)) = parse(&frame) else { return };
+        self.track(&packet, &frame, step);
+        if !error {
+            self.last = frame;
+        }
+    }
+
+    fn track(&mut self, packet: &Packet, frame: &[u8], step: &Step) {
+        let now = self.now();
+        let before = self.conntrack.len();
+        let key = self.conntrack.key(packet);
+        let found = key.as_ref().and_then(|key| self.conntrack.find(now, key));
+        let hook = if step[7] & 0x40 != 0 { TrackHook::Output } else { TrackHook::Prerouting };
+        let checksum = RxChecksum::Good;
+        let settings = &self.settings;
+        match self.conntrack.track(now, settings, packet, frame, hook, checksum, key.as_ref(), found) {
+            Tracked::New(pending) if step[7] & 0x80 != 0 => self.conntrack.abandon(pending),
+            Tracked::New(pending) => {
+                let key = key.expect("what begins a flow has a key");
+                if let Ok(flow) = self.conntrack.confirm(now, settings, pending) {
+                    let found = self.conntrack.find(now, &key).expect("confirmed just now");
+                    // A packet to its own source has one tuple for both directions.
+                    let to_itself = packet.addrs == packet.addrs.reversed();
+                    assert!(found.direction == Direction::Original || to_itself);
+                    assert_eq!(found.flow, flow);
+                    self.flow = Some(flow);
+                }
+            }
+            Tracked::Flow { flow, direction, state } => {
+                let info = self.conntrack.info(flow, direction, state).expect("a flow has something to show");
+                assert_eq!((info.state, info.direction), (state, direction));
+                self.flow = Some(flow);
+            }
+            Tracked::Related { flow, .. } => {
+                assert_eq!(self.conntrack.len(), before, "an error began a flow");
+                self.flow = Some(flow);
+            }
+            Tracked::Untracked | Tracked::Invalid | Tracked::Drop(_) => {}
+        }
+    }
+
+    /// An ICMP error about the last packet, cut short, perhaps to the wrong host.
+    fn error(&self, step: &Step) -> Option<Vec<u8>> {
+        let Ok(Parsed::Ip(about)) = parse(&self.last) else { return None };
+        let mut out = vec![0; 1400];
+        let error = IcmpError { kind: step[4] % 20, code: step[5] % 16, rest: 0 };
+        let source = if step[7] & 1 == 0 { about.addrs.dst() } else { about.addrs.src() };
+        let link = Link::answering(&about, &self.last);
+        let length = build::icmp_error(&mut out, link, source, error, (&about, &self.last)).ok()?;
+        out.truncate(length);
+        Some(out)
+    }
+
+    fn delete(&mut self, a: u8, b: u8) {
+        let filter = FlowFilter {
+            protocol: (a & 1 != 0).then_some(if b & 1 == 0 { Protocol::TCP } else { Protocol::UDP }),
+            status: if a & 2 != 0 { Status::ASSURED } else { Status::default() },
+            status_clear: if a & 4 != 0 { Status::SEEN_REPLY } else { Status::default() },
+            state: (a & 8 != 0).then(|| "ESTABLISHED".to_owned()),
+            ..FlowFilter::default()
+        };
+        let (mut cursor, mut deleted) = (Cursor::default(), 0);
+        for _ in 0..64 {
+            let (some, next) = self.conntrack.delete(self.now(), cursor, &filter, usize::from(b % 8) + 1);
+            deleted += some;
+            match next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        assert!(deleted <= u64::from(2 * CAPACITY));
+    }
+
+    fn update(&mut self, a: u8, b: u8) {
+        let mut batch = Vec::with_capacity(64);
+        self.conntrack.list(self.now(), Cursor::default(), &FlowFilter::default(), &mut batch);
+        let Some(record) = batch.get(usize::from(a) % batch.len().max(1)) else { return };
+        let update = match b % 3 {
+            0 => FlowUpdate::Delete,
+            1 => FlowUpdate::Mark { value: b.into(), mask: 0xff },
+            _ => FlowUpdate::Timeout(Millis(u32::from(b) << (a % 14))),
+        };
+        assert!(self.conntrack.update(self.now(), record.id, update), "a flow that was listed");
+        if update == FlowUpdate::Delete {
+            assert!(!self.conntrack.update(self.now(), record.id, update), "a flow that was deleted");
+        }
+    }
+
+    fn other_settings(&self, a: u8) -> Settings {
+        Settings {
+            acct: a & 1 == 0,
+            tcp_loose: a & 2 == 0,
+            tcp_be_liberal: a & 4 != 0,
+            tcp_ignore_invalid_rst: a & 8 != 0,
+            tcp_max_retrans: a >> 6,
+            ..self.settings.clone()
+        }
+    }
+
+    /// Whoever holds a flow for too long gets nothing worse than another flow.
+    fn use_stale(&mut self, a: u8) {
+        let Some(flow) = self.flow else { return };
+        self.conntrack.prefetch_flow(flow);
+        self.conntrack.set_mark(flow, a.into());
+        let _ = self.conntrack.stored(flow, Direction::Reply);
+        if a & 1 != 0 {
+            self.conntrack.close(self.now(), &self.settings, flow);
+        }
+    }
+
+    /// What must hold at any time.
+    fn check(&self) {
+        let flows = self.conntrack.len();
+        assert!(flows <= MAX, "{flows} flows of {MAX}");
+        assert!(self.budget.leased() <= MAX.into());
+        assert!(u64::from(flows) <= self.budget.leased());
+    }
+
+    fn list(&self) {
+        let mut batch = Vec::with_capacity(128);
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            cursor = self.conntrack.list(self.now(), at, &FlowFilter::default(), &mut batch);
+        }
+        assert!(batch.len() <= self.conntrack.len() as usize);
+        for record in &batch {
+            let line = record.line(LineOptions { extended: true, id: true, timestamp: true }).to_string();
+            assert!(line.contains("src="), "{line}");
+        }
+    }
+
+    /// Without a packet, nothing stays, and all that was leased is given back.
+    fn run_out(mut self) {
+        self.list();
+        self.milliseconds += FOREVER;
+        self.poll_all();
+        assert_eq!(self.conntrack.len(), 0, "flows that never run out");
+        assert_eq!(self.budget.leased(), 0, "leased and never given back");
+    }
+}
+
+/// A packet with a good checksum between four hosts of either family.
+fn frame_of(step: &Step) -> Vec<u8> {
+    let [_, kind, hosts, ports, flags, seq, ack, rest] = *step;
+    let address = |host: u8| match kind & 0x80 {
+        0 => std::net::IpAddr::from([10, 0, 0, host & 3]),
+        _ => std::net::IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host & 3)]),
+    };
+    let datagram = Datagram::between(address(hosts), address(hosts >> 2)).expect("one family");
+    let ports = (1000 + u16::from(ports & 3), 1000 + u16::from(ports >> 2 & 3));
+    let payload = vec![0x11; usize::from(rest & 0x3f)];
+    let mut out = vec![0; 256];
+    let length = match kind % 12 {
+        0..=4 => {
+            // Around one number, and around the edge of a window.
+            let number = |byte: u8| 1000_u32.wrapping_add((i32::from(byte as i8) << (byte & 1) * 10) as u32);
+            let segment = Tcp {
+                flags: TcpFlags::from_bits(flags & 0x3f),
+                seq: number(seq),
+                ack: number(ack),
+                window: u16::from(flags >> 6) * 1000,
+            };
+            build::tcp(&mut out, &datagram, ports, segment, &payload)
+        }
+        5 | 6 => build::udp(&mut out, &datagram, ports, &payload),
+        7 => {
+            let echo = if kind & 0x80 == 0 { [8, 0, 13, 14] } else { [128, 129, 135, 139] };
+            let message = (echo[usize::from(flags & 3)], 0);
+            build::icmp_echo(&mut out, &datagram, message, (ports.0, 1), &payload)
+        }
+        8 => {
+            let mut sctp = [ports.0.to_be_bytes(), ports.1.to_be_bytes()].concat();
+            sctp.extend([0, 0, 0, ack & 1, 0, 0, 0, 0, flags % 16, seq, 0, 4 + (rest & 0xf)]);
+            sctp.extend_from_slice(&payload);
+            let crc = sluice_wire::checksum::sctp(&sctp);
+            sctp[8..12].copy_from_slice(&crc);
+            build::other(&mut out, &datagram, Protocol::SCTP, &sctp)
+        }
+        9 => {
+            build::other(&mut out, &datagram, Protocol::GRE, &[0x30, flags & 1, 0x88, 0x0b, 0, 4, 0, seq & 3])
+        }
+        _ => build::other(&mut out, &datagram, Protocol(flags), &payload),
+    };
+    out.truncate(length.expect("room for a small packet"));
+    out
+}
