@@ -274,6 +274,25 @@ fn two_workers_hand_over_and_keep_each_flow_in_order() {
 }
 
 #[test]
+fn a_packet_in_several_buffers_is_dropped_and_the_others_go_on() {
+    let _turn = turn();
+    let folder = Folder::new("segments");
+    let (input, nothing, output) =
+        (folder.file("in.pcap"), folder.file("nothing.pcap"), folder.file("out.pcap"));
+    let mut frames: Vec<_> = (0..9).map(|at| packet(0, at)).collect();
+    frames[4] = vec![0; 3000];
+    write_pcap(&input, &frames);
+    write_pcap(&nothing, &[]);
+    let run = Run::start(1, pcap(&input, &folder.file("back.pcap")), pcap(&nothing, &output), world(true));
+    run.wait("the others forwarded", |run| forwarded(run) == 8);
+    let counters = run.stop();
+    assert_eq!(counters[0].drops[DropReason::FrameSegmented as usize].get(), 1);
+    assert_eq!(counters[0].interfaces[0].rx_packets.get(), 9);
+    let sequences: Vec<_> = read_pcap(&output).iter().map(|frame| read(frame).1).collect();
+    assert_eq!(sequences, [0, 1, 2, 3, 5, 6, 7, 8]);
+}
+
+#[test]
 fn packets_wait_for_their_next_hop() {
     let _turn = turn();
     let folder = Folder::new("hold");
