@@ -63,8 +63,7 @@ impl<A: Address> Table<A> {
     /// A step of the sweep, if the table is nearly full.
     pub(super) fn sweep(&mut self, shared: &mut Shared, now: Tick, sweep: &mut Sweep) {
         if sweep.next == 0 {
-            let rests = sweep.began.is_some_and(|began| now.since(began) < SWEEP_INTERVAL);
-            if rests || self.places() == 0 {
+            if now.since(*sweep.began.get_or_insert(now)) < SWEEP_INTERVAL || self.places() == 0 {
                 return;
             }
             sweep.began = Some(now);

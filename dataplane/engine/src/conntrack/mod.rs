@@ -319,4 +319,4 @@ impl Conntrack {
 }
 
 #[cfg(test)]
-mod tests;
+mod replay;

@@ -125,6 +125,7 @@ impl FlowRecord {
             Protocol::ICMPV6 => "icmpv6",
             Protocol::SCTP => "sctp",
             Protocol::GRE => "gre",
+            Protocol::DCCP => "dccp",
             _ => "unknown",
         }
     }

@@ -213,7 +213,7 @@ impl SctpTrack {
                     let (0, Some(tag)) = (chunks.tag(), body.initiate_tag()) else { return false };
                     self.tags.reply = tag;
                 }
-                Chunk::HEARTBEAT => self.tags.original = chunks.tag(),
+                Chunk::HEARTBEAT | Chunk::HEARTBEAT_ACK => self.tags.original = chunks.tag(),
                 // A SHUTDOWN-ACK is answered with SHUTDOWN-COMPLETE of the same tag (section 8.4, rule 5).
                 _ => self.tags.reply = chunks.tag(),
             }
@@ -261,11 +261,13 @@ impl SctpTrack {
 
     /// RFC 9260 section 8.5.1: chunks with a rule of their own for the tag.
     fn is_tag_right(&self, chunk: Chunk, flags: u8, tag: u32, direction: Direction) -> bool {
-        let of_either = tag == self.tags.original || tag == self.tags.reply;
         match chunk {
             Chunk::INIT => tag == 0,
-            Chunk::ABORT => of_either,
-            Chunk::SHUTDOWN_COMPLETE => of_either || flags & Chunk::FLAG_T == 0,
+            // The sender knows no association, and gives back the tag that it was sent.
+            Chunk::ABORT | Chunk::SHUTDOWN_COMPLETE if flags & Chunk::FLAG_T != 0 => {
+                tag == *self.tags.of(direction.opposite())
+            }
+            Chunk::ABORT | Chunk::SHUTDOWN_COMPLETE => tag == *self.tags.of(direction),
             Chunk::COOKIE_ECHO => tag == *self.tags.of(direction),
             _ => true,
         }

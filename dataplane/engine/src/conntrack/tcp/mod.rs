@@ -138,7 +138,7 @@ pub(super) fn judge(flow: Flow<'_>, cx: &Context<'_>) -> Judged {
         Step::Trust(new) => new,
         Step::Check(new) => match flow.tcp.check_window(old, kind, &numbers, &segment, cx) {
             Fit::Inside => new,
-            Fit::Old => return Judged::PASS,
+            Fit::Old | Fit::Above => return Judged::PASS,
             Fit::Outside => {
                 let timeout = flow.tcp.shrink_after_invalid_end(kind, *flow.status, flow.remaining, cx);
                 return Judged::Invalid { timeout };
@@ -279,11 +279,18 @@ impl TcpTrack {
     }
 
     /// RFC 5961 section 3: a reset closes an established connection only if its number is exactly the next one.
-    fn reset(&mut self, old: TcpState, n: &Numbers, status: Status, cx: &Context<'_>) -> Step {
+    fn reset(&self, old: TcpState, n: &Numbers, status: Status, cx: &Context<'_>) -> Step {
         let direction = cx.direction;
         let established = old == TcpState::Established && status.contains(Status::ASSURED);
+        if old.is_closing() {
+            // Any reset ends what is ending: the side that closed first often does not take part any more.
+            return Step::Trust(TcpState::Close);
+        }
         let mut new = TcpState::Close;
-        if let Some(expected) = self.sides.acknowledged(direction.opposite()) {
+        // Right behind a SYN that was let through, the reset may answer it, or a challenge ACK: the ends' numbers are
+        // not those of the connection that is known here.
+        let expected = self.sides.acknowledged(direction.opposite()).filter(|_| self.last_kind != Kind::Syn);
+        if let Some(expected) = expected {
             // Number 0 is most likely an answer to a SYN that was let through.
             if n.seq == 0 && !established {
                 return Step::Check(new);
@@ -299,17 +306,14 @@ impl TcpTrack {
             // Near enough for the receiver to send a challenge ACK: it decides.
             new = old;
         }
-        let answers_ignored = status.contains(Status::SEEN_REPLY) && self.last_kind == Kind::Syn
+        let after_ignored = status.contains(Status::SEEN_REPLY) && self.last_kind == Kind::Syn
             || !status.contains(Status::ASSURED) && self.last_kind == Kind::Ack;
+        let answers_last = self.last.direction() != direction && n.ack == self.last_end;
         let answers_challenge = old == TcpState::SynSent
             && self.last_kind == Kind::Ack
             && self.last.direction() == Direction::Reply
             && n.seq == self.last_ack;
-        if answers_ignored && n.ack == self.last_end || answers_challenge {
-            Step::Trust(new)
-        } else {
-            Step::Check(new)
-        }
+        if after_ignored && answers_last || answers_challenge { Step::Trust(new) } else { Step::Check(new) }
     }
 
     #[inline]

@@ -3,12 +3,13 @@
 //! For each side: the end of what it sent, the end of what it may send, the largest window it offered, and the last
 //! number it acknowledged. Four bounds hold for a segment from a sender to a receiver:
 //!
-//! 1. it begins no later than what the receiver's window allows, give or take one largest window more;
+//! 1. it begins no later than what the receiver's window allows;
 //! 2. it ends no earlier than a window before what was sent: else it is an old copy;
 //! 3. it acknowledges nothing that was not sent;
 //! 4. it acknowledges no less than [`ACK_WINDOW`] before that: else it is an old copy.
 //!
-//! Over an upper bound is INVALID; under a lower bound passes, but changes nothing.
+//! Over an upper bound is INVALID; under a lower bound passes, but changes nothing; so does what is over the first
+//! bound by no more than the largest window that the receiver offered.
 //!
 //! Source: G. van Rooij, "Real Stateful TCP Packet Filtering in IP Filter", 2001; RFC 7323 (scaling), RFC 2018
 //! (SACK); the tolerance above the window as observed on Linux 6.18.
@@ -44,6 +45,8 @@ pub(super) enum Fit {
     Inside,
     /// Below it: an old copy.
     Old,
+    /// Above it, but no farther than the largest window that was offered.
+    Above,
     /// Above it, or an acknowledgement of what was never sent.
     Outside,
 }
@@ -221,10 +224,15 @@ impl Sides {
             n.seq = sender.end;
             n.end = sender.end;
         }
-        match bounds(sender, receiver, &n, sack) {
-            Fit::Inside => {}
-            _ if liberal || self.flags.of(direction).has(Flags::LIBERAL) => return (Fit::Inside, None),
-            fit => return (fit, None),
+        let fit = bounds(sender, receiver, &n, sack);
+        if fit == Fit::Above && after(n.end, sender.end) {
+            // Nothing else is learnt from it, but its acknowledgement must not be one of what was never sent.
+            sender.end = n.end;
+            self.flags.of_mut(direction).0 |= Flags::UNACKNOWLEDGED;
+        }
+        if fit != Fit::Inside {
+            let passes = liberal || self.flags.of(direction).has(Flags::LIBERAL);
+            return (if passes { Fit::Inside } else { fit }, None);
         }
         self.learn(direction, &n, sack, with_ack, segment.flags.contains(TcpFlags::SYN));
         (Fit::Inside, Some(n))
@@ -338,15 +346,14 @@ impl Sides {
 /// The four bounds.
 #[inline]
 fn bounds(sender: &Side, receiver: &Side, n: &Numbers, sack: u32) -> Fit {
-    if after(n.seq, sender.max_end) {
-        // Linux ends may overshoot a window that shrank: as much as the largest window offered is let through.
-        let overshoot = n.end.wrapping_sub(sender.max_end).wrapping_add(1);
-        if overshoot > receiver.max_window {
-            return Fit::Outside;
-        }
-    }
-    if after(sack, receiver.end) {
+    // A sender may overshoot a window that shrank, and the receiver may take it all the same.
+    let above = after(n.seq, sender.max_end);
+    let overshoot = n.end.wrapping_sub(sender.max_end).wrapping_add(1);
+    if above && overshoot > receiver.max_window || after(sack, receiver.end) {
         return Fit::Outside;
+    }
+    if above {
+        return Fit::Above;
     }
     let window_begin = sender.end.wrapping_sub(receiver.max_window);
     if receiver.max_window != 0 && before(n.end, window_begin) {

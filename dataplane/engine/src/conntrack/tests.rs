@@ -1,1 +1,0 @@
-//! The table's promises: nothing lost, nothing twice, counts that add up.
