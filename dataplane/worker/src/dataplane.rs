@@ -37,6 +37,9 @@ const HOLD: u32 = 1024;
 /// How long stopping waits for room in a worker's mailbox.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often stopping looks whether a worker has ended.
+const JOIN_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Tells the devices and rings of data planes in one process (as in tests) apart.
 static INSTANCES: AtomicU32 = AtomicU32::new(0);
 
@@ -161,6 +164,19 @@ impl Dataplane {
     }
 }
 
+impl Dataplane {
+    /// Waits for a worker's end. It may have an answer that finds no room, and takes no command before that is gone; nobody
+    /// else may be reading any more.
+    fn join(&self, thread: JoinHandle<()>) {
+        while !thread.is_finished() {
+            self.events.try_iter().for_each(drop);
+            std::thread::sleep(JOIN_INTERVAL);
+        }
+        // A worker that panics ends the process, so there is nothing to learn here.
+        let _ = thread.join();
+    }
+}
+
 impl Drop for Dataplane {
     fn drop(&mut self) {
         // The last first, each to its end: where a device has fewer queues than there are workers, the first ones send for
@@ -170,8 +186,7 @@ impl Drop for Dataplane {
             let _ = sender.send_timeout(Command::Stop, STOP_PATIENCE);
             drop(sender);
             if let Some(thread) = self.threads.pop() {
-                // A worker that panics ends the process, so there is nothing to learn here.
-                let _ = thread.join();
+                self.join(thread);
             }
         }
     }

@@ -359,6 +359,17 @@ fn stopping_under_load_gives_every_buffer_back() {
 }
 
 #[test]
+fn stopping_waits_for_nobody_who_does_not_listen() {
+    let _turn = turn();
+    let run = Run::start(1, vdev("net_null_deaf_in,no-rx=1"), vdev("net_null_deaf_out,no-rx=1"), world(true));
+    for _ in 0..=crate::notice::CAPACITY {
+        run.plane.commands()[0].send(Command::Adopt(world(true))).unwrap();
+    }
+    run.wait("no room for answers", |run| run.plane.events().is_full());
+    run.stop();
+}
+
+#[test]
 fn a_full_next_hop_loses_its_oldest_packet() {
     let eal = eal();
     let pool = Mempool::new(&eal, "held", 255, 0, ROOM, SocketId::ANY).unwrap();
