@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sluice_wire::build::IcmpError;
-use sluice_wire::{Packet, Parsed, parse, set_addresses};
+use sluice_wire::{Packet, Parsed, TcpFlags, Transport, parse, set_addresses};
 
 use crate::conntrack::{Conntrack, FlowBudget, Found, Key, TrackHook, Tracked};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
-use crate::frame::{Frame, Outbox, Outlet};
+use crate::frame::{Frame, Origin, Outbox, Outlet};
 use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::pipeline;
 use crate::stage::link::LinkHeader;
@@ -131,13 +131,16 @@ impl Engine {
     /// A frame that was held: its next hop does not answer. Verdict is `Answered` (host unreachable) or a drop.
     pub fn unreachable(&mut self, now: Now, frame: &mut Frame<'_>, key: NeighbourKey, out: &mut dyn Outbox) {
         let mut bench = self.bench(now, out);
-        let verdict = match (parse(frame.bytes()), frame.ingress) {
-            (Ok(Parsed::Ip(mut packet)), Some(ingress)) => {
+        let sender = match (frame.origin, frame.ingress) {
+            (Origin::Local(tap) | Origin::LocalHandedOver(tap), _) => Some(Sender::Box(tap)),
+            (Origin::Wire | Origin::HandedOver, ingress) => ingress.map(Sender::Wire),
+        };
+        let verdict = match (parse(frame.bytes()), sender) {
+            (Ok(Parsed::Ip(mut packet)), Some(sender)) if !is_reset(&packet) => {
                 let error = IcmpError::host_unreachable(packet.family());
-                let mut t = Transit::new(&mut bench, frame, &mut packet, Sender::Wire(ingress));
+                let mut t = Transit::new(&mut bench, frame, &mut packet, sender);
                 answer::error(&mut t, error, DropReason::NeighbourFailed)
             }
-            // A program on the box finds out by its own patience; the router asks no questions.
             _ => Verdict::Drop(DropReason::NeighbourFailed),
         };
         frame.egress = Some(key.interface);
@@ -201,6 +204,11 @@ impl Arrival {
         let sender = Sender::Router;
         Arrival { at: 0, packet: Packet::NONE, sender, raw: Raw::default(), key: None, found: None }
     }
+}
+
+/// Whether it may be an answer of the router's own, which must not be answered.
+fn is_reset(packet: &Packet) -> bool {
+    matches!(packet.transport, Transport::Tcp { flags, .. } if flags.contains(TcpFlags::RST))
 }
 
 /// First pass: frames that are packets of ours and pass `raw` become arrivals, all others end here. Asks for the

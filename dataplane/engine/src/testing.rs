@@ -140,6 +140,11 @@ pub(crate) struct Router {
 impl Router {
     /// Accepts everything; no limit on errors.
     pub fn new() -> Router {
+        Router::with_workers(1)
+    }
+
+    /// The first of several workers.
+    pub fn with_workers(workers: u8) -> Router {
         let interfaces = Interfaces::new(vec![
             link("cli", CLI, 0, None),
             link("srv", SRV, 1, None),
@@ -159,7 +164,7 @@ impl Router {
         let budget = Arc::new(FlowBudget::new(1000));
         let config = EngineConfig {
             worker: WorkerId(0),
-            workers: 1,
+            workers,
             flow_capacity: 1024,
             seed: 7,
             budget,

@@ -314,3 +314,216 @@ fn the_reverse_path_filter() {
         assert_eq!(matches!(fate.verdict, Verdict::Transmit(_)), passes, "{mode:?} {source}");
     }
 }
+
+#[test]
+fn a_handshake_is_decided_once_for_each_direction_and_state() {
+    for (client, server, _) in HOSTS {
+        let mut router = Router::new();
+        let (there, back) = (between(CLI, client, server), between(SRV, server, client));
+        let syn = tcp(&there, (40000, 80), TcpFlags::SYN, (1000, 0));
+        let syn_ack = tcp(&back, (80, 40000), TcpFlags::SYN.union(TcpFlags::ACK), (5000, 1001));
+        let ack = tcp(&there, (40000, 80), TcpFlags::ACK, (1001, 5001));
+        let answer = tcp(&back, (80, 40000), TcpFlags::ACK, (5001, 1001));
+        for (from, segment, fast) in [
+            (CLI, &syn, 0),
+            (SRV, &syn_ack, 0),
+            (CLI, &ack, 0),
+            (SRV, &answer, 1),
+            (CLI, &ack, 2),
+            (CLI, &ack, 3),
+        ] {
+            let fate = router.receive(from, segment);
+            assert!(matches!(fate.verdict, Verdict::Transmit(_)));
+            assert_eq!(fate.packet().ttl, 63);
+            assert_eq!(router.counters.fast_path.get(), fast);
+        }
+        assert_eq!(router.counters.states.new.get(), 1);
+        assert_eq!(router.engine.conntrack().len(), 1);
+    }
+}
+
+/// A router with a flow of UDP whose original direction has a stored decision.
+fn with_flow(router: Router) -> (Router, Vec<u8>) {
+    let mut router = router;
+    let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
+    router.receive(CLI, &query);
+    router.receive(SRV, &udp(&between(SRV, "10.2.0.2", "10.1.0.2"), (53, 5000), b"answer"));
+    router.receive(CLI, &query);
+    let before = router.counters.fast_path.get();
+    router.receive(CLI, &query);
+    assert_eq!(router.counters.fast_path.get(), before + 1);
+    (router, query)
+}
+
+#[test]
+fn a_new_generation_decides_again() {
+    let (mut router, query) = with_flow(Router::new());
+    let mut rules = crate::ruleset::RulesetBuilder::new();
+    rules.policy(Hook::FilterForward, Policy::Drop);
+    router.world.ruleset = Arc::new(rules.build(1).unwrap());
+    router.publish();
+    for _ in 0..3 {
+        assert_eq!(router.receive(CLI, &query).verdict, Verdict::Drop(DropReason::PolicyForward));
+    }
+}
+
+#[test]
+fn another_mac_address_is_used_from_the_next_packet_on_and_its_use_is_noted() {
+    let (mut router, query) = with_flow(Router::new());
+    let key = NeighbourKey { interface: SRV, address: ip("10.2.0.2") };
+    let used = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let state = NeighbourState::Reachable(host_mac(DMZ));
+    router.neighbours([(key, crate::world::Neighbour::new(state, used.clone()))]);
+    let before = router.counters.fast_path.get();
+    for _ in 0..3 {
+        assert_eq!(destination(&router.receive(CLI, &query).bytes), host_mac(DMZ));
+        assert_eq!(used.load(std::sync::atomic::Ordering::Relaxed), (router.nanos / 1_000_000_000) as u32);
+        router.wait(1);
+    }
+    assert_eq!(router.counters.fast_path.get(), before + 3, "no rule was asked again");
+    router.neighbours([]);
+    assert_eq!(router.receive(CLI, &query).verdict, Verdict::Hold(key));
+}
+
+#[test]
+fn a_stored_decision_holds_for_one_interface() {
+    let test = crate::ruleset::Test::is(crate::ruleset::Match::Ingress([CLI].into()));
+    let policy = Router::new().policy(Hook::FilterForward, Policy::Drop);
+    let (mut router, query) = with_flow(policy.rule(Hook::FilterForward, vec![], Action::Accept).ready());
+    let closed = Router::new()
+        .policy(Hook::FilterForward, Policy::Drop)
+        .rule(Hook::FilterForward, vec![test], Action::Accept)
+        .ready();
+    router.world.ruleset = closed.world.ruleset.clone();
+    router.publish();
+    assert!(matches!(router.receive(CLI, &query).verdict, Verdict::Transmit(_)));
+    let mut elsewhere = query.clone();
+    let datagram = between(DMZ, "10.1.0.2", "10.2.0.2");
+    elsewhere.splice(.., udp(&datagram, (5000, 53), b"query"));
+    assert_eq!(router.receive(DMZ, &elsewhere).verdict, Verdict::Drop(DropReason::PolicyForward));
+    assert!(matches!(router.receive(CLI, &query).verdict, Verdict::Transmit(_)));
+}
+
+#[test]
+fn what_differs_from_packet_to_packet_is_looked_at_every_time() {
+    let (mut router, _) = with_flow(Router::new());
+    let last = build::Datagram { ttl: 1, ..between(CLI, "10.1.0.2", "10.2.0.2") };
+    let answer = router.receive(CLI, &udp(&last, (5000, 53), b"query")).answer();
+    assert_eq!(icmp_of(&answer), (11, 0));
+    let large = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), &[0; 1600]);
+    assert_eq!(icmp_of(&router.receive(CLI, &large).answer()), (3, 4));
+    let long = crate::ruleset::Match::Length(crate::ruleset::NumberRanges([(40, 2000)].into()));
+    let rules =
+        Router::new().rule(Hook::FilterForward, vec![crate::ruleset::Test::is(long)], Action::Drop).ready();
+    router.world.ruleset = rules.world.ruleset.clone();
+    router.publish();
+    let packet = |length| udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), &vec![0; length]);
+    for _ in 0..2 {
+        assert!(matches!(router.receive(CLI, &packet(5)).verdict, Verdict::Transmit(_)));
+        assert_eq!(router.receive(CLI, &packet(50)).verdict, Verdict::Drop(DropReason::PolicyForward));
+    }
+}
+
+#[test]
+fn rules_count_packets_that_took_the_stored_decision() {
+    let rule = Router::new().rule(Hook::FilterForward, vec![], Action::Accept).ready();
+    let (router, query) = with_flow(rule);
+    let (packets, bytes) = router.world.ruleset.rule_counters(crate::ruleset::RuleId(0));
+    assert_eq!((packets, bytes), (4, 3 * (query.len() as u64 - 14) + 28 + 6));
+}
+
+#[test]
+fn untracked_packets_leave_no_flow() {
+    let mut router = Router::new().rule(Hook::RawPrerouting, vec![], Action::Notrack).ready();
+    let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
+    for _ in 0..2 {
+        assert!(matches!(router.receive(CLI, &query).verdict, Verdict::Transmit(_)));
+    }
+    assert!(router.engine.conntrack().is_empty());
+    assert_eq!(router.counters.states.untracked.get(), 2);
+}
+
+#[test]
+fn a_dropped_first_packet_leaves_no_flow() {
+    let mut router = Router::new().policy(Hook::FilterForward, Policy::Drop).ready();
+    let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
+    assert_eq!(router.receive(CLI, &query).verdict, Verdict::Drop(DropReason::PolicyForward));
+    assert!(router.engine.conntrack().is_empty());
+}
+
+#[test]
+fn an_error_about_a_flow_is_related_and_one_about_none_is_invalid() {
+    let related = crate::ruleset::Match::Ct {
+        states: crate::ruleset::StateSet::default().with(crate::conntrack::CtState::Related),
+        status: crate::conntrack::Status::default(),
+    };
+    let tests = vec![crate::ruleset::Test::is(related)];
+    let rules = Router::new().policy(Hook::FilterOutput, Policy::Drop);
+    let mut router = rules.rule(Hook::FilterOutput, tests, Action::Accept).ready();
+    // Even about a packet whose flow never begins: a reject tells its sender under a policy of drop for output.
+    let first = build::Datagram { ttl: 1, ..between(CLI, "10.1.0.2", "10.2.0.2") };
+    assert_eq!(icmp_of(&router.receive(CLI, &udp(&first, (5000, 53), b"q")).answer()), (11, 0));
+    let unknown = tcp(&first, (5000, 80), TcpFlags::SYN.union(TcpFlags::ACK), (1, 1));
+    assert_eq!(router.receive(CLI, &unknown).verdict, Verdict::Drop(DropReason::TtlExceeded));
+}
+
+#[test]
+fn both_directions_and_errors_about_them_have_one_owner() {
+    let owner_of = |from, bytes: &[u8]| match Router::with_workers(3).receive(from, bytes).verdict {
+        Verdict::HandOver(worker) => worker.0,
+        Verdict::Transmit(_) | Verdict::Drop(DropReason::Fragment) => 0,
+        other => panic!("{other:?}"),
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    for port in 5000..5020 {
+        let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (port, 53), b"query");
+        let owner = owner_of(CLI, &query);
+        seen.insert(owner);
+        let back = between(SRV, "10.2.0.2", "10.1.0.2");
+        assert_eq!(owner_of(SRV, &udp(&back, (53, port), b"answer")), owner);
+        let error = built(|room| build::icmp_echo(room, &back, (3, 3), (0, 0), &query[14..]));
+        assert_eq!(owner_of(SRV, &error), owner);
+    }
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn a_program_on_the_box_hears_of_what_it_cannot_reach() {
+    let mut router = Router::new();
+    let mut datagram = between(CLI, "10.1.0.1", "10.2.0.77");
+    datagram.link.destination = router_mac(CLI);
+    let fate = router.send(CLI, &udp(&datagram, (5000, 53), b"q"));
+    let key = NeighbourKey { interface: SRV, address: ip("10.2.0.77") };
+    assert_eq!(fate.verdict, Verdict::Hold(key));
+    let now = Now::from_nanos(router.nanos);
+    with_frame(&fate.bytes, |frame| {
+        let mut sent = Sent::default();
+        frame.origin = Origin::LocalHandedOver(CLI);
+        router.engine.unreachable(now, frame, key, &mut sent);
+        assert_eq!(frame.verdict, Verdict::Answered);
+        assert_eq!(sent.frames[0].0, Outlet::Tap(CLI));
+        let answer = parsed(&sent.frames[0].1);
+        assert_eq!((icmp_of(&answer), answer.addrs.dst()), ((3, 1), ip("10.1.0.1")));
+    });
+}
+
+#[test]
+fn control_sends_frames_of_its_own() {
+    let mut router = Router::new();
+    let now = Now::from_nanos(router.nanos);
+    let v4 = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap();
+    let link =
+        build::Link { destination: sluice_wire::MacAddr::BROADCAST, source: router_mac(DMZ), vlan: None };
+    let arp = built(|room| build::arp_request(room, link, v4("10.3.0.1"), v4("10.3.0.2")));
+    let (own, host) = ("fd00:3::1".parse().unwrap(), "fd00:3::2".parse().unwrap());
+    let asks = built(|room| sluice_wire::nd::solicitation(room, (router_mac(DMZ), None), own, host, None));
+    for bytes in [arp, asks] {
+        let mut sent = Sent::default();
+        router.engine.originate(now, DMZ, &bytes, &mut sent);
+        let [(outlet, frame)] = sent.frames.as_slice() else { panic!() };
+        assert_eq!(*outlet, Outlet::Wire(crate::ids::PortId(1)));
+        assert_eq!(frame[12..16], [0x81, 0, 0, 7], "the tag of the link");
+        assert_eq!((&frame[..12], &frame[16..]), (&bytes[..12], &bytes[12..]));
+    }
+    assert_eq!(router.counters.interfaces[2].tx_packets.get(), 2);
+}

@@ -15,6 +15,8 @@ pub(crate) struct LinkHeader {
 impl LinkHeader {
     const UNTAGGED: usize = 12;
     const ETHERTYPE: u16 = 2;
+    /// A frame on the wire has no fewer bytes, check sequence excluded; what pads a packet beyond that is cut off.
+    const SHORTEST: u16 = 60;
     /// Without a tag, with the EtherType.
     const LENGTH: u16 = Self::UNTAGGED as u16 + Self::ETHERTYPE;
 
@@ -80,11 +82,12 @@ impl LinkHeader {
         for (to, from) in room.iter_mut().zip(&self.bytes) {
             *to = *from;
         }
-        frame.len = (frame.len + length) - packet.l3;
+        let whole = (frame.len + length) - packet.l3;
         frame.start = start;
         packet.l4 = packet.l4 + length - packet.l3;
         packet.end = packet.end + length - packet.l3;
         packet.l3 = length;
+        frame.len = whole.min(packet.end.max(Self::SHORTEST));
         true
     }
 }
@@ -99,6 +102,21 @@ mod tests {
 
     const US: MacAddr = MacAddr([2, 0, 0, 0, 9, 1]);
     const THEM: MacAddr = MacAddr([2, 0, 0, 0, 9, 2]);
+
+    #[test]
+    fn bytes_behind_the_packet_go_no_further_than_the_shortest_frame() {
+        for (payload, trailer, expected) in
+            [(10, 8, 60), (10, 100, 60), (30, 100, 72), (30, 0, 72), (1, 0, 43)]
+        {
+            let mut room = [0xee; 256];
+            let length = build::udp(&mut room, &Datagram::default(), (1, 2), &[7; 64][..payload]).unwrap();
+            with_frame(&room[..length + trailer], |frame| {
+                let Ok(Parsed::Ip(mut packet)) = parse(frame.bytes()) else { panic!() };
+                assert!(LinkHeader::new(THEM, US, None).write(frame, &mut packet));
+                assert_eq!(frame.bytes().len(), expected, "{payload} and {trailer}");
+            });
+        }
+    }
 
     #[test]
     fn a_tag_comes_goes_and_changes() {

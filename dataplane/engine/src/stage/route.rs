@@ -41,8 +41,8 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
 /// Routes what the box or the router itself sends.
 pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
     let destination = t.packet.addrs.dst();
-    if let Destination::Onward(_) = t.destination {
-        // Control names the link, and the station on it.
+    if t.destination != Destination::Unknown {
+        // Control names the link and the station on it; an answer to the box goes to its tap.
         return ControlFlow::Continue(());
     }
     if let Sender::Box(tap) = t.sender
