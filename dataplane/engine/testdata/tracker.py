@@ -9,6 +9,7 @@ sys.path.insert(0, os.environ.get("ORACLE", os.path.join(HERE, "../../../tests/c
 from oracle import pkt as P
 from oracle.runner import vary
 
+PATTERN = P.payload_bytes({"len": 2000})    # written as +LENGTH
 SKIP = ('"snat"', '"dnat"', "masquerade", "redirect", '"helper"', "ct_mark_set", '"slice"', '"frag"', '"frame"', '"reload"')
 
 
@@ -23,13 +24,17 @@ def entry(e):
         else:
             l4 = "* * *"
         return "%s %s %s" % (x["src"], x["dst"], l4)
+    o, r = e["orig"], e["reply"]
+    inverse = "sport" in o and r == {"src": o["dst"], "dst": o["src"], "sport": o["dport"], "dport": o["sport"]}
     return "  entry %s %s %d %s%s %s %s" % (
         e["proto"], e.get("state") or "-", e["timeout"], "A" if e.get("assured") else "-",
-        "U" if e.get("unreplied") else "-", t(e["orig"]), t(e["reply"]))
+        "U" if e.get("unreplied") else "-", t(o), "inverse" if inverse else t(r))
 
 
 def packet(raw, hook, state):
-    print("  %s %s %s" % (hook, state, raw.hex()))
+    n = next(n for n in range(len(raw), -1, -1) if raw.endswith(PATTERN[:n]))
+    text = raw.hex() if n < 16 else "%s+%d" % (raw[:-n].hex(), n)
+    print("  %s %s %s" % (hook, state, text))
 
 
 def convert(sc):

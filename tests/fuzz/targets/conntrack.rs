@@ -237,7 +237,7 @@ impl World {
         }
         assert!(batch.len() <= self.conntrack.len() as usize);
         for record in &batch {
-            let line = record.line(LineOptions { extended: true, id: true, timestamp: true }).to_string();
+            let line = record.line(LineOptions { extended: true, id: true }).to_string();
             assert!(line.contains("src="), "{line}");
         }
     }

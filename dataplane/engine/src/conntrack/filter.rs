@@ -124,3 +124,70 @@ pub enum FlowUpdate {
     /// Let it run out so many milliseconds from now.
     Timeout(crate::ids::Millis),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Millis;
+
+    fn flow() -> FlowRecord {
+        let [a, b] = ["10.1.0.2", "10.2.0.2"].map(|address| address.parse().unwrap());
+        let transport = |sport, dport| TupleTransport::Ports { sport, dport };
+        FlowRecord {
+            id: FlowId(7),
+            family: Family::V4,
+            protocol: Protocol::TCP,
+            state: Some("ESTABLISHED"),
+            timeout: Millis(1000),
+            original: TupleRecord { src: a, dst: b, transport: transport(1024, 80) },
+            reply: TupleRecord { src: b, dst: a, transport: transport(80, 1024) },
+            status: Status::CONFIRMED.with(Status::SEEN_REPLY),
+            mark: 0x12,
+            accounting: None,
+            start: None,
+            age: None,
+        }
+    }
+
+    fn prefix(address: &str, len: u8) -> Option<Prefix> {
+        Some(Prefix { address: address.parse().unwrap(), len })
+    }
+
+    #[test]
+    fn each_option_tells_flows_apart() {
+        let all = FlowFilter::default;
+        let original = |original| FlowFilter { original, ..all() };
+        let any = TupleFilter::default;
+        let cases = [
+            ("no option", all(), true),
+            ("id", FlowFilter { id: Some(FlowId(7)), ..all() }, true),
+            ("other id", FlowFilter { id: Some(FlowId(8)), ..all() }, false),
+            ("family", FlowFilter { family: Some(Family::V6), ..all() }, false),
+            ("protocol", FlowFilter { protocol: Some(Protocol::UDP), ..all() }, false),
+            ("state", FlowFilter { state: Some("ESTABLISHED".into()), ..all() }, true),
+            ("other state", FlowFilter { state: Some("CLOSE".into()), ..all() }, false),
+            ("source", original(TupleFilter { src: prefix("10.1.0.2", 32), ..any() }), true),
+            ("prefix", original(TupleFilter { src: prefix("10.1.255.255", 16), ..any() }), true),
+            ("any prefix", original(TupleFilter { src: prefix("1.2.3.4", 0), ..any() }), true),
+            ("other prefix", original(TupleFilter { src: prefix("10.1.0.128", 25), ..any() }), false),
+            ("prefix of IPv6", original(TupleFilter { src: prefix("::", 0), ..any() }), false),
+            ("port", original(TupleFilter { dport: Some(80), ..any() }), true),
+            ("other port", original(TupleFilter { sport: Some(80), ..any() }), false),
+            ("icmp type", original(TupleFilter { icmp_type: Some(8), ..any() }), false),
+            (
+                "reply",
+                FlowFilter { reply: TupleFilter { src: prefix("10.2.0.2", 32), ..any() }, ..all() },
+                true,
+            ),
+            ("mark", FlowFilter { mark: Some((0x12, u32::MAX)), ..all() }, true),
+            ("masked mark", FlowFilter { mark: Some((0xf2, 0x0f)), ..all() }, true),
+            ("other mark", FlowFilter { mark: Some((0x13, 0x0f)), ..all() }, false),
+            ("status", FlowFilter { status: Status::SEEN_REPLY, ..all() }, true),
+            ("other status", FlowFilter { status: Status::ASSURED, ..all() }, false),
+            ("unset status", FlowFilter { status_clear: Status::SEEN_REPLY, ..all() }, false),
+        ];
+        for (name, filter, expected) in cases {
+            assert_eq!(filter.matches(&flow()), expected, "{name}");
+        }
+    }
+}

@@ -98,15 +98,14 @@ pub struct Accounting {
     pub bytes: [u64; 2],
 }
 
-/// Which columns a line has: the values of `conntrack -o`.
+/// Which columns a line has: the values of `conntrack -o`. (`-o timestamp` is for events; the age is shown wherever it is
+/// known.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct LineOptions {
     /// The address family in front.
     pub extended: bool,
     /// The id behind.
     pub id: bool,
-    /// Age in seconds behind, where timestamps are on.
-    pub timestamp: bool,
 }
 
 impl FlowRecord {
@@ -160,7 +159,7 @@ impl fmt::Display for Line<'_> {
             f.write_str("[ASSURED] ")?;
         }
         write!(f, "mark={} ", r.mark)?;
-        if let (true, Some(age)) = (self.options.timestamp, r.age) {
+        if let Some(age) = r.age {
             write!(f, "delta-time={} ", age / 1_000_000_000)?;
         }
         f.write_str("use=1")?;
@@ -189,5 +188,84 @@ impl fmt::Display for TupleRecord {
             TupleTransport::Gre { srckey, dstkey } => write!(f, " srckey=0x{srckey:x} dstkey=0x{dstkey:x}"),
             TupleTransport::None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(protocol: Protocol, transport: [TupleTransport; 2]) -> FlowRecord {
+        let [a, b] = ["10.1.0.2", "10.2.0.2"].map(|address| address.parse().unwrap());
+        FlowRecord {
+            id: FlowId(7),
+            family: Family::V4,
+            protocol,
+            state: None,
+            timeout: Millis(29_999),
+            original: TupleRecord { src: a, dst: b, transport: transport[0] },
+            reply: TupleRecord { src: b, dst: a, transport: transport[1] },
+            status: Status::CONFIRMED,
+            mark: 0,
+            accounting: None,
+            start: None,
+            age: None,
+        }
+    }
+
+    /// As conntrack-tools 1.4.7 prints them.
+    #[test]
+    fn lines_are_those_of_conntrack() {
+        let ports = |sport, dport| TupleTransport::Ports { sport, dport };
+        let icmp = |kind| TupleTransport::Icmp { kind, code: 0, id: 7 };
+        let gre = |srckey, dstkey| TupleTransport::Gre { srckey, dstkey };
+        let seen = Status::CONFIRMED.with(Status::SEEN_REPLY);
+        let tcp = FlowRecord {
+            state: Some("ESTABLISHED"),
+            timeout: Millis(431_999_000),
+            status: seen.with(Status::ASSURED),
+            ..record(Protocol::TCP, [ports(40206, 80), ports(80, 40206)])
+        };
+        let counted = FlowRecord {
+            accounting: Some(Accounting { packets: [5, 3], bytes: [271, 164] }),
+            age: Some(1_900_000_000),
+            mark: 5,
+            ..tcp
+        };
+        let lines = [
+            (
+                tcp,
+                "tcp      6 431999 ESTABLISHED src=10.1.0.2 dst=10.2.0.2 sport=40206 dport=80 src=10.2.0.2 dst=10.1.0.2 sport=80 dport=40206 [ASSURED] mark=0 use=1",
+            ),
+            (
+                counted,
+                "tcp      6 431999 ESTABLISHED src=10.1.0.2 dst=10.2.0.2 sport=40206 dport=80 packets=5 bytes=271 src=10.2.0.2 dst=10.1.0.2 sport=80 dport=40206 packets=3 bytes=164 [ASSURED] mark=5 delta-time=1 use=1",
+            ),
+            (
+                record(Protocol::UDP, [ports(1, 2), ports(2, 1)]),
+                "udp      17 29 src=10.1.0.2 dst=10.2.0.2 sport=1 dport=2 [UNREPLIED] src=10.2.0.2 dst=10.1.0.2 sport=2 dport=1 mark=0 use=1",
+            ),
+            (
+                FlowRecord { status: seen, ..record(Protocol::ICMP, [icmp(8), icmp(0)]) },
+                "icmp     1 29 src=10.1.0.2 dst=10.2.0.2 type=8 code=0 id=7 src=10.2.0.2 dst=10.1.0.2 type=0 code=0 id=7 mark=0 use=1",
+            ),
+            (
+                FlowRecord { status: seen, ..record(Protocol::GRE, [gre(0, 0x7a), gre(0x7a, 0)]) },
+                "gre      47 29 src=10.1.0.2 dst=10.2.0.2 srckey=0x0 dstkey=0x7a src=10.2.0.2 dst=10.1.0.2 srckey=0x7a dstkey=0x0 mark=0 use=1",
+            ),
+            (
+                FlowRecord { status: seen, ..record(Protocol(253), [TupleTransport::None; 2]) },
+                "unknown  253 29 src=10.1.0.2 dst=10.2.0.2 src=10.2.0.2 dst=10.1.0.2 mark=0 use=1",
+            ),
+        ];
+        for (record, line) in lines {
+            assert_eq!(record.line(LineOptions::default()).to_string(), line);
+        }
+        let options = LineOptions { extended: true, id: true };
+        let line = tcp.line(options).to_string();
+        assert!(line.starts_with("ipv4     2 tcp      6 431999 ESTABLISHED src="), "{line}");
+        assert!(line.ends_with(&format!(" use=1 id={}", FlowId(7).printed())), "{line}");
+        let v6 = FlowRecord { family: Family::V6, ..tcp };
+        assert!(v6.line(options).to_string().starts_with("ipv6     10 tcp      6 "));
     }
 }

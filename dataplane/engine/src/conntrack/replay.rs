@@ -150,7 +150,10 @@ impl Entry {
             timeout: timeout.parse().unwrap(),
             flags: flags.clone(),
             original: tuples[..5].to_vec(),
-            reply: tuples[5..].to_vec(),
+            reply: match &tuples[5..] {
+                [inverse] if inverse == "inverse" => [1, 0, 3, 2, 4].map(|at| tuples[at].clone()).to_vec(),
+                reply => reply.to_vec(),
+            },
         }
     }
 
@@ -220,9 +223,12 @@ fn difference(recorded: &[Entry], mut ours: Vec<Entry>) -> Vec<String> {
     out
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+/// Hexadecimal digits, and `+LENGTH` for the recorder's usual payload.
+fn bytes(text: &str) -> Vec<u8> {
+    let (hex, payload) = text.split_once('+').unwrap_or((text, "0"));
     let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    let header = digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]);
+    header.chain((0..payload.parse().unwrap()).map(|i: usize| (i * 7 + 13) as u8)).collect()
 }
 
 /// Replays one scenario; what differed.
@@ -291,7 +297,7 @@ fn the_kernel_did_the_same() {
     let recordings = other.as_deref().unwrap_or(RECORDINGS);
     let mut scenarios: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut name = "";
-    for line in recordings.lines().map(str::trim) {
+    for line in recordings.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
         match line.strip_prefix("scenario ") {
             Some(scenario) => name = scenario,
             None => scenarios.entry(name).or_default().push(line),

@@ -119,7 +119,6 @@ const ORIGINAL: [Row; Chunk::ROWS] = [
     [CL, CL, CW, CE, ES, SS, SR, CL, CL], // SHUTDOWN-COMPLETE
     [HS, CL, CW, CE, ES, SS, SR, SA, HS], // HEARTBEAT
     [CL, CL, CW, CE, ES, SS, SR, SA, HS], // HEARTBEAT-ACK
-    [CL, CL, CW, CE, ES, SS, SR, SA, CL], // DATA, SACK
 ];
 
 #[rustfmt::skip]
@@ -136,7 +135,6 @@ const REPLY: [Row; Chunk::ROWS] = [
     [IV, CL, CW, CE, ES, SS, SR, CL, IV], // SHUTDOWN-COMPLETE
     [IV, CL, CW, CE, ES, SS, SR, SA, HS], // HEARTBEAT
     [IV, CL, CW, CE, ES, SS, SR, SA, ES], // HEARTBEAT-ACK: the path is known now
-    [IV, CL, CW, CE, ES, SS, SR, SA, IV], // DATA, SACK
 ];
 
 fn transition(direction: Direction, chunk: Chunk, state: SctpState) -> Option<SctpState> {
@@ -181,7 +179,7 @@ pub(super) fn judge(track: &mut SctpTrack, state: &mut u8, status: &mut Status, 
     if walk.ignore {
         return Judged::PASS;
     }
-    if walk.before == S::CookieEchoed && walk.new == S::Established && cx.direction == Direction::Reply {
+    if walk.before == S::CookieEchoed && walk.new == S::Established {
         *status = status.with(Status::ASSURED);
     }
     Judged::Accept { timeout: walk.new.timeout(&cx.settings.timeouts.sctp) }

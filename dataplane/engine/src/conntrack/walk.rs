@@ -144,6 +144,8 @@ fn record_of<A: Address>(tuple: &Tuple<A>, reply: bool) -> TupleRecord {
             TupleTransport::Ports { sport: tuple.sport, dport: tuple.dport }
         }
         Protocol::ICMP | Protocol::ICMPV6 => icmp_record::<A>(tuple, reply),
+        // Tracked by addresses alone; conntrack shows ports all the same.
+        Protocol::DCCP => TupleTransport::Ports { sport: 0, dport: 0 },
         Protocol::GRE => TupleTransport::Gre { srckey: tuple.sport, dstkey: tuple.dport },
         _ => TupleTransport::None,
     };

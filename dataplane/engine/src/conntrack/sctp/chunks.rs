@@ -18,7 +18,6 @@ impl Chunk {
     pub(super) const DATA: Chunk = Chunk(0);
     pub(super) const INIT: Chunk = Chunk(1);
     pub(super) const INIT_ACK: Chunk = Chunk(2);
-    pub(super) const SACK: Chunk = Chunk(3);
     pub(super) const HEARTBEAT: Chunk = Chunk(4);
     pub(super) const HEARTBEAT_ACK: Chunk = Chunk(5);
     pub(super) const ABORT: Chunk = Chunk(6);
@@ -33,9 +32,9 @@ impl Chunk {
     pub(super) const FLAG_T: u8 = 1;
 
     /// Rows of the state table.
-    pub(super) const ROWS: usize = 12;
+    pub(super) const ROWS: usize = 11;
 
-    /// The row of the state table; None for chunks that leave the state alone.
+    /// The row of the state table; None for chunks that leave the state alone, as DATA and SACK do.
     pub(super) fn row(self) -> Option<usize> {
         const ORDER: [Chunk; Chunk::ROWS] = [
             Chunk::INIT,
@@ -49,10 +48,8 @@ impl Chunk {
             Chunk::SHUTDOWN_COMPLETE,
             Chunk::HEARTBEAT,
             Chunk::HEARTBEAT_ACK,
-            Chunk::DATA,
         ];
-        let chunk = if self == Chunk::SACK { Chunk::DATA } else { self };
-        ORDER.iter().position(|known| *known == chunk)
+        ORDER.iter().position(|known| *known == self)
     }
 }
 

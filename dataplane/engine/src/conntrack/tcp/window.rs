@@ -225,7 +225,7 @@ impl Sides {
             n.end = sender.end;
         }
         let fit = bounds(sender, receiver, &n, sack);
-        if fit == Fit::Above && after(n.end, sender.end) {
+        if fit == Fit::Above {
             // Nothing else is learnt from it, but its acknowledgement must not be one of what was never sent.
             sender.end = n.end;
             self.flags.of_mut(direction).0 |= Flags::UNACKNOWLEDGED;
@@ -346,22 +346,17 @@ impl Sides {
 /// The four bounds.
 #[inline]
 fn bounds(sender: &Side, receiver: &Side, n: &Numbers, sack: u32) -> Fit {
-    // A sender may overshoot a window that shrank, and the receiver may take it all the same.
-    let above = after(n.seq, sender.max_end);
-    let overshoot = n.end.wrapping_sub(sender.max_end).wrapping_add(1);
-    if above && overshoot > receiver.max_window || after(sack, receiver.end) {
+    if after(sack, receiver.end) {
         return Fit::Outside;
     }
-    if above {
-        return Fit::Above;
-    }
     let window_begin = sender.end.wrapping_sub(receiver.max_window);
-    if receiver.max_window != 0 && before(n.end, window_begin) {
-        return Fit::Old;
-    }
     let lag = sender.max_window.max(ACK_WINDOW);
-    if before(sack, receiver.end.wrapping_sub(lag)) {
-        return Fit::Old;
+    let old = receiver.max_window != 0 && before(n.end, window_begin)
+        || before(sack, receiver.end.wrapping_sub(lag));
+    if after(n.seq, sender.max_end) {
+        // A sender may overshoot a window that shrank, and the receiver may take it all the same.
+        let overshoot = n.end.wrapping_sub(sender.max_end).wrapping_add(1);
+        return if overshoot > receiver.max_window || old { Fit::Outside } else { Fit::Above };
     }
-    Fit::Inside
+    if old { Fit::Old } else { Fit::Inside }
 }
