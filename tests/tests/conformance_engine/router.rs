@@ -108,17 +108,17 @@ impl Router {
         Now::from_nanos(self.nanos)
     }
 
-    /// A datagram from a host on a leg.
-    pub fn receive(&mut self, leg: usize, datagram: &[u8]) -> Vec<Out> {
+    /// A datagram from a host on a leg, to the router's MAC address or another one.
+    pub fn receive(&mut self, leg: usize, to: Option<MacAddr>, datagram: &[u8]) -> Vec<Out> {
         self.received += 1;
-        let out = self.judge(leg, Origin::Wire, datagram);
+        let out = self.judge(leg, Origin::Wire, to, datagram);
         self.assert_counted();
         out
     }
 
     /// A datagram from the box itself.
     pub fn send(&mut self, tap: InterfaceId, datagram: &[u8]) -> Vec<Out> {
-        let outs = self.judge(usize::from(tap.0), Origin::Local(tap), datagram);
+        let outs = self.judge(usize::from(tap.0), Origin::Local(tap), None, datagram);
         let answered = |out| match out {
             Out::Forwarded(leg, bytes) => Out::Answered(leg, bytes),
             other => other,
@@ -126,11 +126,12 @@ impl Router {
         outs.into_iter().map(answered).collect()
     }
 
-    fn judge(&mut self, leg: usize, origin: Origin, datagram: &[u8]) -> Vec<Out> {
+    fn judge(&mut self, leg: usize, origin: Origin, to: Option<MacAddr>, datagram: &[u8]) -> Vec<Out> {
         let n = NUMBERS[leg];
         let version = datagram.first().map_or(4, |byte| byte >> 4);
         let kind = if datagram.len() >= 40 && version == 6 { [0x86, 0xdd] } else { [8, 0] };
-        let mut bytes = vec![2, 0, 0, 0, n, 1, 2, 0, 0, 0, n, 2, kind[0], kind[1]];
+        let mut bytes = to.unwrap_or(MacAddr([2, 0, 0, 0, n, 1])).0.to_vec();
+        bytes.extend([2, 0, 0, 0, n, 2, kind[0], kind[1]]);
         bytes.extend(datagram);
         let mut buffer = vec![0; HEADROOM + bytes.len() + 64];
         buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
@@ -159,9 +160,11 @@ impl Router {
             _ => {}
         }
         for (outlet, bytes) in sent.0 {
-            if let Outlet::Wire(port) = outlet {
-                outs.push(Out::Answered(port.0.into(), bytes[14..].to_vec()));
-            }
+            let (Outlet::Wire(port), datagram) = (outlet, bytes[14..].to_vec()) else { continue };
+            outs.push(match frame.verdict {
+                Verdict::Copied => Out::Forwarded(port.0.into(), datagram),
+                _ => Out::Answered(port.0.into(), datagram),
+            });
         }
         outs
     }

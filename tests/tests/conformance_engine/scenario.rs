@@ -62,7 +62,8 @@ fn leg(value: &Value) -> usize {
 fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<String>) {
     let recorded = expected["out"].as_array().unwrap();
     let mut outs = Vec::new();
-    for out in router.receive(leg(&step["from"]), &build(&step["send"])) {
+    let to = step["dmac"].as_str().map(|mac| mac.parse().unwrap());
+    for out in router.receive(leg(&step["from"]), to, &build(&step["send"])) {
         match out {
             // The box's own stack: what it answered on Linux.
             Out::Delivered(tap) => {
@@ -135,7 +136,7 @@ fn burst(router: &mut Router, burst: &Value, expected: &Value, found: &mut Vec<S
             let value = range[0].as_u64().unwrap() + i * range[1].as_u64().unwrap();
             *packet.pointer_mut(&format!("/{}", path.replace('.', "/"))).unwrap() = value.into();
         }
-        for out in router.receive(leg(&burst["from"]), &build(&packet)) {
+        for out in router.receive(leg(&burst["from"]), None, &build(&packet)) {
             if let Out::Forwarded(at, _) | Out::Answered(at, _) = out {
                 let count = by_leg.get(LEGS[at]).and_then(Value::as_u64).unwrap_or(0);
                 by_leg.insert(LEGS[at].into(), (count + 1).into());

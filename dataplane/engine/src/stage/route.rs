@@ -1,7 +1,7 @@
 //! Where does it go? To the box, to a next hop, or to no one (RFC 1812 section 5.2.4, RFC 4291).
 //!
-//! Groups and IPv6 link scope are not routed: a group is the box's or it is dropped, an address of link scope is the
-//! box's or none of its business.
+//! Groups and IPv6 link scope are not routed: a group is the box's or it is dropped, to another host's address of link
+//! scope there is no route.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -32,7 +32,7 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
     match world.fib.route(&t.packet.addrs) {
         Some(Target::Local | Target::Broadcast) => to_box(t, ingress),
         _ if t.packet.cast != LinkCast::Unicast => drop(DropReason::NotForUs),
-        _ if is_link_local(destination) => drop(DropReason::MartianDestination),
+        _ if is_link_local(destination) => nowhere(t, None),
         Some(Target::Via(hop)) => onward(t, hop),
         other => nowhere(t, other),
     }
