@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use crate::boot::{self, Ready};
 use crate::control::{Control, RunningPolicy, RunningSystem, unix_time};
 use crate::flows;
+use crate::groups;
 use crate::history::digest;
 use crate::lock::locked;
 use crate::system;
@@ -193,7 +194,7 @@ impl Control {
         locked(&self.kernel).configure_taps(&new)?;
         self.budget.set_max(new.conntrack.max);
         self.budget.set_buckets(new.conntrack.buckets.unwrap_or(0));
-        let interfaces = Arc::new(system::interfaces(&new, &self.macs));
+        let interfaces = groups::with_groups(&system::interfaces(&new, &self.macs), &groups::read());
         let fib = Arc::new(Fib::new(&topology::routes(&new), &interfaces));
         let settings = Arc::new(system::settings(&new));
         let permanent = system::neighbours(&new);

@@ -17,6 +17,7 @@ use sluice_engine::ids::Generation;
 use sluice_engine::world::{Fib, Neighbours, World};
 use sluice_wire::MacAddr;
 
+use crate::groups;
 use crate::history::{History, HistoryError, digest};
 use crate::neighbours::{Table, Time};
 use crate::system;
@@ -84,7 +85,7 @@ impl Boot {
 
     /// What workers start with, on ports with these MAC addresses; `count` workers.
     pub fn launch(&mut self, macs: &[MacAddr], count: usize) -> Launch {
-        let interfaces = Arc::new(system::interfaces(&self.system, macs));
+        let interfaces = groups::with_groups(&system::interfaces(&self.system, macs), &groups::read());
         let permanent = system::neighbours(&self.system);
         let mut neighbours = Table::new(Time::ZERO, Arc::clone(&interfaces), &permanent);
         let known = neighbours.take_changed().unwrap_or_default();

@@ -266,3 +266,6 @@ fn pump(events: Receiver<Event>) -> mpsc::Receiver<Event> {
     });
     receiver
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@
 //! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
 //! | `apply` | policies and reloads |
 //! | `neighbours` | ARP and neighbour discovery |
-//! | `flows`, `log_line` | listing flows; what `log` rules write |
+//! | `flows`, `groups`, `log_line` | listing flows; multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics` | HTTP |
 
 pub mod api;
@@ -20,6 +20,7 @@ mod boot;
 mod control;
 mod devices;
 mod flows;
+pub mod groups;
 mod history;
 pub mod kernel_interfaces;
 mod lock;

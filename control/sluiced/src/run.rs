@@ -7,6 +7,7 @@ use anyhow::Result;
 use sd_notify::NotifyState;
 use sluice_config::System;
 use sluice_control::api::{self, ApiSocket};
+use sluice_control::groups;
 use sluice_control::metrics::{self, MetricsServer};
 use sluice_control::{Boot, Control, KernelInterfaces, Parts};
 use sluice_engine::message::Event;
@@ -84,6 +85,7 @@ async fn serve(started: &Started, system: &System, mut signals: Signals) -> Resu
         tokio::spawn(metrics::serve(Arc::clone(control), server));
     }
     tokio::spawn(api::serve(Arc::clone(control), socket));
+    tokio::spawn(groups::follow(Arc::clone(control)));
     let workers = Arc::clone(control).serve_workers(started.events.clone());
     tokio::pin!(workers);
     tracing::info!("ready");

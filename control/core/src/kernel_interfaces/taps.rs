@@ -28,13 +28,16 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 /// The data plane resolves neighbours, detects duplicates and hears no router advertisements; the kernel, behind a link
 /// without ARP, need not. `addr_gen_mode` 0 makes the same link-local address as the data plane's, from the MAC.
-const SYSCTLS: [(&str, &str, &str); 14] = [
+const SYSCTLS: [(&str, &str, &str); 16] = [
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "accept_redirects", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "router_solicitations", "0"),
     ("ipv6", "addr_gen_mode", "0"),
+    // Reports of the groups of its own addresses are repeated at once, and not in the middle of what follows.
+    ("ipv6", "mldv2_unsolicited_report_interval", "10"),
+    ("ipv4", "igmpv3_unsolicited_report_interval", "10"),
     ("ipv6", "forwarding", "0"),
     ("ipv6", "disable_ipv6", "0"),
     ("ipv4", "forwarding", "0"),

@@ -22,6 +22,8 @@ use crate::control::Control;
 use crate::lock::locked;
 use family::Family;
 
+#[cfg(test)]
+pub(crate) use server::text;
 pub use server::{MetricsError, MetricsServer, serve};
 
 /// A value of one interface or worker.

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, TextEncoder};
+use prometheus::TextEncoder;
 use tokio::net::TcpListener;
 
 use super::collect;
@@ -50,12 +50,15 @@ pub async fn serve(control: Arc<Control>, server: MetricsServer) {
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response {
-    let encoder = TextEncoder::new();
-    let mut text = Vec::new();
-    // A family without values (no rule has a name) is an error to the encoder, and nothing to Prometheus.
-    let families = collect(&control).into_iter().filter(|family| !family.get_metric().is_empty());
-    match encoder.encode(&families.collect::<Vec<_>>(), &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+    match text(&control) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// All families in the text format.
+pub(crate) fn text(control: &Control) -> prometheus::Result<String> {
+    // A family without values (no rule has a name) is an error to the encoder, and nothing to Prometheus.
+    let families = collect(control).into_iter().filter(|family| !family.get_metric().is_empty());
+    TextEncoder::new().encode_to_string(&families.collect::<Vec<_>>())
 }

@@ -2,7 +2,7 @@
 //!
 //! A state machine without sockets and clock: time comes in as an argument, frames go out as [`Action`]s. Workers see
 //! its entries as [`NeighbourState`] and say through [`Event::Resolve`](sluice_engine::message::Event) whom they miss.
-//! One table for ARP ([`arp`]) and neighbour discovery ([`nd`]), which differ only in their messages.
+//! One table for ARP (`arp`) and neighbour discovery (`nd`), which differ only in their messages.
 //!
 //! What a host may claim about itself is limited: messages change entries that the router asked for or already has,
 //! they never make new ones, so that nobody fills the table for us.

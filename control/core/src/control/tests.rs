@@ -1,0 +1,351 @@
+//! The daemon without a data plane: workers that answer as real ones do, asked over the API's socket.
+
+use std::fs;
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use sluice_api as api;
+use sluice_engine::conntrack::{FlowId, FlowRecord, Status, TupleRecord, TupleTransport};
+use sluice_engine::ids::Millis;
+use sluice_engine::message::Cursor;
+use sluice_engine::world::World;
+use sluice_wire::{Family, Protocol};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::api::ApiSocket;
+
+const WORKERS: usize = 2;
+const FLOWS: u64 = 150;
+const ACCEPT: &str = "filter: {forward: [{proto: tcp, action: accept, name: web}]}\n";
+const DROP: &str = "filter: {forward: {policy: drop, rules: [{proto: tcp, action: accept, name: web}]}}\n";
+
+/// A worker with `FLOWS` flows that runs on what it is sent.
+fn worker(id: WorkerId, mut world: Arc<World>, events: Sender<Event>) -> Sender<Command> {
+    let (sender, commands) = bounded(4);
+    thread::spawn(move || {
+        let mut flows = FLOWS;
+        for command in commands {
+            let event = match command {
+                Command::Adopt(new) => {
+                    let generation = new.generation;
+                    Event::Adopted { worker: id, generation, old: std::mem::replace(&mut world, new) }
+                }
+                Command::List { request, cursor, mut batch, .. } => {
+                    let end = (cursor.0 + batch.capacity() as u64).min(flows);
+                    batch.extend((cursor.0..end).map(flow));
+                    let next = (end < flows).then_some(Cursor(end));
+                    Event::Listed { request, worker: id, next, batch }
+                }
+                Command::Delete { request, cursor, .. } => {
+                    let deleted = flows.min(100);
+                    flows -= deleted;
+                    let next = (flows > 0).then_some(Cursor(cursor.0 + deleted));
+                    Event::Deleted { request, worker: id, next, deleted }
+                }
+                _ => continue,
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn flow(id: u64) -> FlowRecord {
+    let tuple = TupleRecord {
+        src: [10, 0, 0, 9].into(),
+        dst: [192, 0, 2, 7].into(),
+        transport: TupleTransport::Ports { sport: 1000, dport: 80 },
+    };
+    FlowRecord {
+        id: FlowId(id),
+        family: Family::V4,
+        protocol: Protocol::TCP,
+        state: Some("ESTABLISHED"),
+        timeout: Millis::from_secs(432_000),
+        original: tuple,
+        reply: tuple,
+        status: Status::ASSURED,
+        mark: 0,
+        accounting: None,
+        start: None,
+        age: None,
+    }
+}
+
+struct NoDevices;
+
+impl Devices for NoDevices {
+    fn ports(&self) -> Vec<api::Port> {
+        Vec::new()
+    }
+
+    fn buffers(&self) -> (u32, u32) {
+        (1, 2)
+    }
+
+    fn cycles_per_second(&self) -> u64 {
+        1
+    }
+}
+
+/// A daemon in a folder of its own.
+struct Daemon {
+    folder: PathBuf,
+    control: Arc<Control>,
+}
+
+impl Daemon {
+    /// Must be called on a runtime that runs local tasks: what it spawns ends with it.
+    fn start(name: &str) -> Daemon {
+        let folder = std::env::temp_dir().join(format!("sluice-control-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        write_system(&folder, "[10.0.0.1/24]", "workers: {count: 2}");
+        fs::write(folder.join("policy.yaml"), ACCEPT).unwrap();
+
+        let mut boot = Boot::load(&folder.join("sluice.yaml")).unwrap();
+        let kernel = Arc::new(Mutex::new(KernelInterfaces::prepare(boot.system(), false).unwrap()));
+        let macs = vec![MacAddr([2, 0, 0, 0, 0, 1])];
+        let launch = boot.launch(&macs, WORKERS);
+        let (sender, events) = unbounded();
+        let id = |worker: usize| WorkerId(worker as u8);
+        let mailboxes = (0..WORKERS).map(|w| worker(id(w), launch.world.clone(), sender.clone())).collect();
+        let cores = vec![0, 1];
+        let control = Control::new(Parts {
+            boot,
+            launch,
+            mailboxes,
+            cores,
+            macs,
+            devices: Box::new(NoDevices),
+            kernel,
+        });
+        let socket = ApiSocket::open(&folder.join("api.sock")).unwrap();
+        tokio::spawn(crate::api::serve(Arc::clone(&control), socket));
+        tokio::spawn(Arc::clone(&control).serve_workers(events));
+        Daemon { folder, control }
+    }
+
+    /// Status and body of an answer; a body to send makes it a POST.
+    async fn ask(&self, path: &str, body: Option<&str>) -> (StatusCode, String) {
+        let stream = UnixStream::connect(self.folder.join("api.sock")).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let body = Full::new(Bytes::from(body.unwrap_or_default().to_owned()));
+        let request = Request::builder().method(method).uri(path).header("host", "x").body(body).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    async fn apply(&self, text: &str, flows: api::FlowHandling) -> (StatusCode, String) {
+        let name = "policy.yaml".to_owned();
+        let request =
+            api::ApplyRequest { name, text: text.to_owned(), flows, ..api::ApplyRequest::default() };
+        self.ask("/v1/policy/apply", Some(&serde_json::to_string(&request).unwrap())).await
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn write_system(folder: &std::path::Path, addresses: &str, more: &str) {
+    let text = format!(
+        "interfaces: {{null0: {{device: \"vdev:net_null0\", addresses: {addresses}}}}}\n\
+         control: {{api: api.sock, metrics: off}}\npolicy: policy.yaml\nstate: state\n{more}\n"
+    );
+    fs::write(folder.join("sluice.yaml"), text).unwrap();
+}
+
+fn decode<T: serde::de::DeserializeOwned>(answer: &(StatusCode, String)) -> T {
+    serde_json::from_str(&answer.1).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+#[tokio::test]
+async fn a_policy_is_applied_whole_or_not_at_all() {
+    let daemon = Daemon::start("apply");
+    let refused = daemon.apply("filter: {forwards: []}", api::FlowHandling::Keep).await;
+    assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let error: api::ApiError = decode(&refused);
+    assert_eq!((error.diagnostics[0].line, error.diagnostics[0].column), (1, 10));
+    assert_eq!(daemon.control.publisher.world().generation, Generation(1));
+
+    let applied: api::ApplyReply = decode(&daemon.apply(DROP, api::FlowHandling::Keep).await);
+    assert_eq!((applied.generation, applied.rules, applied.flows_deleted), (2, 1, 0));
+    let progress = daemon.control.publisher.progress();
+    assert!(progress.iter().all(|adopted| adopted.generation == Generation(2)), "{progress:?}");
+    let policy: api::PolicyView = decode(&daemon.ask("/v1/policy", None).await);
+    assert_eq!((policy.text.as_str(), policy.digest), (DROP, applied.digest));
+    let history: Vec<api::HistoryEntry> = decode(&daemon.ask("/v1/history", None).await);
+    assert_eq!(history.len(), 2);
+
+    let applied: api::ApplyReply = decode(&daemon.apply(ACCEPT, api::FlowHandling::Flush).await);
+    assert_eq!((applied.generation, applied.flows_deleted), (3, WORKERS as u64 * FLOWS));
+}
+
+#[tokio::test]
+async fn flows_of_all_workers_are_listed_line_by_line() {
+    let daemon = Daemon::start("list");
+    let (status, text) = daemon.ask("/v1/conntrack/list", Some("{}")).await;
+    assert_eq!(status, StatusCode::OK);
+    let lines: Vec<api::ListLine> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, flows) = lines.split_last().unwrap();
+    let all = WORKERS * FLOWS as usize;
+    assert_eq!((end, flows.len()), (&api::ListLine::End(api::ListEnd { flows: all as u64 }), all));
+    let api::ListLine::Flow(last) = &flows[all - 1] else { panic!("{flows:?}") };
+    assert_eq!((last.worker, last.proto.as_str(), last.original.dport), (1, "tcp", Some(80)));
+
+    let (status, text) = daemon.ask("/v1/conntrack/list", Some(r#"{"proto": "tpc"}"#)).await;
+    assert_eq!((status, text.contains("tpc")), (StatusCode::BAD_REQUEST, true));
+    let deleted: api::Deleted = decode(&daemon.ask("/v1/conntrack/flush", Some("")).await);
+    assert_eq!(deleted.deleted, all as u64);
+}
+
+#[tokio::test]
+async fn a_reload_takes_what_can_change_and_names_what_cannot() {
+    let daemon = Daemon::start("reload");
+    let nothing: api::ReloadReply = decode(&daemon.ask("/v1/reload", Some("")).await);
+    assert_eq!((nothing.changed.len(), nothing.policy_applied, nothing.generation), (0, false, 1));
+
+    write_system(&daemon.folder, "[10.0.0.1/24, 10.0.1.1/24]", "workers: {count: 2}");
+    fs::write(daemon.folder.join("policy.yaml"), DROP).unwrap();
+    let reply: api::ReloadReply = decode(&daemon.ask("/v1/reload", Some("")).await);
+    assert_eq!((reply.changed, reply.policy_applied), (vec!["interfaces.null0.addresses".to_owned()], true));
+    let interfaces: Vec<api::Interface> = decode(&daemon.ask("/v1/interfaces", None).await);
+    assert!(interfaces[0].addresses.contains(&"10.0.1.1/24".to_owned()));
+
+    write_system(&daemon.folder, "[10.0.0.1/24]", "workers: {count: 1}");
+    let refused = daemon.ask("/v1/reload", Some("")).await;
+    assert_eq!(refused.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.1.contains("workers cannot change while running"), "{}", refused.1);
+
+    fs::write(daemon.folder.join("sluice.yaml"), "interfaces: 7").unwrap();
+    let refused: api::ApiError = decode(&daemon.ask("/v1/reload", Some("")).await);
+    assert!(!refused.diagnostics.is_empty());
+    assert_eq!(daemon.control.publisher.world().interfaces.iter().next().unwrap().1.addresses.len(), 2);
+}
+
+#[tokio::test]
+async fn every_question_is_answered() {
+    let daemon = Daemon::start("show");
+    let paths = "status policy history rules interfaces routes neighbours workers drops sets config conntrack/count \
+                 conntrack/stats";
+    for path in paths.split_whitespace() {
+        let (status, text) = daemon.ask(&format!("/v1/{path}"), None).await;
+        assert_eq!(status, StatusCode::OK, "{path}: {text}");
+    }
+    let rules: Vec<api::Rule> = decode(&daemon.ask("/v1/rules", None).await);
+    assert_eq!((rules[0].chain.as_str(), rules[0].name.as_deref()), ("forward", Some("web")));
+    let (status, text) = daemon.ask("/v1/nothing", None).await;
+    assert_eq!((status, text.contains("no such endpoint")), (StatusCode::NOT_FOUND, true));
+    let (status, _) = daemon.ask("/v1/policy/apply", Some("not json")).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn the_socket_is_for_root_and_its_group_and_takes_the_place_of_a_stale_one() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let daemon = Daemon::start("socket");
+    let path = daemon.folder.join("api.sock");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    assert!(ApiSocket::open(&path).err().unwrap().to_string().ends_with("in use by another sluiced"));
+    let stale = daemon.folder.join("stale.sock");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    assert!(ApiSocket::open(&stale).is_ok());
+    let file = daemon.folder.join("sluice.yaml");
+    assert!(ApiSocket::open(&file).err().unwrap().to_string().ends_with("that is no socket"));
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_that_dashboards_hold_on_to() {
+    let daemon = Daemon::start("metrics");
+    let counters = &daemon.control.counters[1];
+    counters.interfaces[0].rx_packets.add(7);
+    counters.states.new.add(3);
+    let text = crate::metrics::text(&daemon.control).unwrap();
+    let expected = [
+        "sluice_rx_packets_total{interface=\"null0\",queue=\"1\"} 7",
+        "sluice_forwarded_packets_total{interface=\"null0\",worker=\"0\"} 0",
+        "sluice_delivered_packets_total{interface=\"null0\",worker=\"0\"} 0",
+        "sluice_answered_packets_total{interface=\"null0\",worker=\"0\"} 0",
+        "sluice_consumed_packets_total{interface=\"null0\",worker=\"0\"} 0",
+        "sluice_local_tx_packets_total{interface=\"null0\",worker=\"0\"} 0",
+        "sluice_drops_total{reason=\"policy_forward\",worker=\"0\"} 0",
+        "sluice_held_packets{worker=\"0\"} 0",
+        "sluice_conntrack_packets_total{state=\"new\"} 3",
+        "sluice_conntrack_packets_total{state=\"untracked\"} 0",
+        "sluice_rule_packets_total{table=\"filter\",chain=\"forward\",rule=\"web\"} 0",
+        "sluice_rule_bytes_total{table=\"filter\",chain=\"forward\",rule=\"web\"} 0",
+        "sluice_conntrack_entries 0",
+        "sluice_conntrack_max 262144",
+        "sluice_conntrack_early_drop_total{worker=\"1\"} 0",
+        "sluice_conntrack_search_restart_total{worker=\"0\"} 0",
+        "sluice_conntrack_flows{protocol=\"tcp\",state=\"established\"} 0",
+        "sluice_conntrack_new_flows_total 0",
+        "sluice_worker_busy_cycles_total{worker=\"0\"} 0",
+        "sluice_worker_idle_cycles_total{worker=\"0\"} 0",
+        "sluice_worker_cycles_per_packet{worker=\"0\"} 0",
+        "sluice_worker_packets_per_poll{worker=\"0\"} 0",
+        "sluice_worker_handed_over_packets_total{worker=\"0\"} 0",
+        "sluice_policy_generation 1",
+        "sluice_policy_last_reload_success 1",
+    ];
+    let lines: Vec<&str> = text.lines().collect();
+    for line in expected {
+        assert!(lines.contains(&line), "{line} is not in\n{text}");
+    }
+    for name in ["sluice_policy_last_reload_timestamp_seconds ", "sluice_policy_compile_seconds "] {
+        assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_neighbour_that_workers_miss_is_asked_for_and_published() {
+    use sluice_engine::world::{NeighbourKey, NeighbourState};
+    use sluice_wire::build::arp_reply;
+    use sluice_wire::{Arp, ArpOperation, LinkCast};
+
+    let daemon = Daemon::start("neighbour");
+    let key = NeighbourKey { interface: sluice_engine::ids::InterfaceId(0), address: [10, 0, 0, 9].into() };
+    daemon.control.handle(Event::Resolve(key));
+    let asked = Arp {
+        vlan: None,
+        cast: LinkCast::Broadcast,
+        operation: ArpOperation::Request,
+        sender_mac: daemon.control.macs[0],
+        sender: [10, 0, 0, 1].into(),
+        target_mac: MacAddr::ZERO,
+        target: [10, 0, 0, 9].into(),
+    };
+    let host = MacAddr([2, 0, 0, 0, 0, 9]);
+    let mut frame = [0; 64];
+    let len = arp_reply(&mut frame, host, &asked).unwrap();
+    let frame = sluice_engine::message::PuntedFrame::new(&frame[..len]).unwrap();
+    daemon.control.handle(Event::Punted { interface: key.interface, frame });
+    daemon.control.neighbour_work();
+    let known = async {
+        loop {
+            let world = daemon.control.publisher.world();
+            if world.neighbours.get(&key).is_some_and(|n| n.state == NeighbourState::Reachable(host)) {
+                return world.generation;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let generation = tokio::time::timeout(Duration::from_secs(5), known).await.unwrap();
+    assert_eq!(generation, Generation(1), "flows need not be judged again for a MAC address");
+}
