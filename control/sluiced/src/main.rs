@@ -13,6 +13,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+/// Flow tables and large sets are on huge pages, where the kernel has any to give.
+#[global_allocator]
+static ALLOCATOR: sluice_worker::LargePageAllocator = sluice_worker::LargePageAllocator;
+
 /// A stateful firewall router on DPDK: the daemon.
 #[derive(Parser)]
 #[command(version)]

@@ -29,3 +29,4 @@ mod thread;
 pub use config::{DataplaneConfig, Device, Hugepages, Idle, PortSpec, StartConfig, TapSpec};
 pub use dataplane::{Dataplane, Opened, PortInfo, PortStats};
 pub use error::StartError;
+pub use sluice_rte::LargePageAllocator;
