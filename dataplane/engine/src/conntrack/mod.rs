@@ -320,3 +320,6 @@ impl Conntrack {
 
 #[cfg(test)]
 mod replay;
+
+#[cfg(test)]
+mod tests;

@@ -64,8 +64,12 @@ pub(super) struct Table<A> {
     flows: Vec<Flow<A>>,
     index: Index,
     wheel: Wheel,
+    /// Packets and bytes of each direction.
     accounting: Vec<[u64; 4]>,
+    /// When flows were confirmed, in nanoseconds; 0: not noted.
     starts: Vec<u64>,
+    /// Whether anything was ever kept in these two, whose memory is not touched before.
+    keeps: bool,
     seeds: Seeds,
     capacity: u32,
     /// In the table, or pending.
@@ -82,6 +86,7 @@ impl<A: Address> Table<A> {
             wheel: Wheel::new(capacity, Tick(0)),
             accounting: vec![[0; 4]; n],
             starts: vec![0; n],
+            keeps: false,
             seeds,
             capacity,
             used: 0,
@@ -169,7 +174,7 @@ impl<A: Address> Table<A> {
 
     /// Gives a place back that no flow took.
     pub(super) fn give_back(&mut self, shared: &mut Shared) {
-        self.used -= 1;
+        self.used = self.used.saturating_sub(1);
         shared.lease.give(&shared.budget);
     }
 
@@ -314,12 +319,17 @@ impl<A: Address> Table<A> {
     }
 
     /// What is beside a flow that begins: nothing counted yet, and when it began.
+    #[inline]
     pub(super) fn begin_account(&mut self, place: u32, acct: bool, start: Option<u64>) {
-        if let (true, Some(account)) = (acct, self.accounting.get_mut(place as usize)) {
+        self.keeps |= acct || start.is_some();
+        if !self.keeps {
+            return;
+        }
+        if let Some(account) = self.accounting.get_mut(place as usize) {
             *account = [0; 4];
         }
-        if let (Some(start), Some(kept)) = (start, self.starts.get_mut(place as usize)) {
-            *kept = start.max(1);
+        if let Some(kept) = self.starts.get_mut(place as usize) {
+            *kept = start.map_or(0, |start| start.max(1));
         }
     }
 

@@ -1,0 +1,349 @@
+//! The table's promises, whatever comes: nothing lost, nothing twice, counts that add up, a limit that is exact.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use sluice_wire::{Parsed, parse};
+
+use super::*;
+use crate::counters::WorkerCounters;
+use crate::ids::{InterfaceId, Millis, WorkerId};
+
+/// A shard, and what it is judged by.
+struct Shard {
+    conntrack: Conntrack,
+    counters: Arc<WorkerCounters>,
+    settings: Settings,
+    now: Now,
+}
+
+impl Shard {
+    fn new(worker: u8, budget: &Arc<FlowBudget>, capacity: u32) -> Shard {
+        let counters = Arc::new(WorkerCounters::new(0));
+        let config = EngineConfig {
+            worker: WorkerId(worker),
+            workers: 2,
+            flow_capacity: capacity,
+            seed: 7,
+            budget: Arc::clone(budget),
+            counters: Arc::clone(&counters),
+        };
+        let conntrack = Conntrack::new(&config);
+        Shard { conntrack, counters, settings: Settings::default(), now: Now::default() }
+    }
+
+    fn track(&mut self, frame: &[u8]) -> Tracked {
+        let Ok(Parsed::Ip(packet)) = parse(frame) else { panic!("frames here are good") };
+        let key = self.conntrack.key(&packet);
+        let found = key.as_ref().and_then(|key| self.conntrack.find(self.now, key));
+        let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
+        self.conntrack.track(self.now, &self.settings, &packet, frame, hook, checksum, key.as_ref(), found)
+    }
+
+    /// Judges a packet, and confirms its flow if it begins one.
+    fn pass(&mut self, frame: &[u8]) -> Option<FlowHandle> {
+        match self.track(frame) {
+            Tracked::Flow { flow, .. } => Some(flow),
+            Tracked::New(pending) => self.conntrack.confirm(self.now, &self.settings, pending).ok(),
+            _ => None,
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now = Now::from_nanos(self.now.nanos + ms * 1_000_000);
+    }
+
+    fn list(&self, filter: &FlowFilter, batch: usize) -> Vec<FlowRecord> {
+        let mut all = Vec::new();
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            let mut records = Vec::with_capacity(batch);
+            cursor = self.conntrack.list(self.now, at, filter, &mut records);
+            assert!(records.len() <= batch);
+            all.append(&mut records);
+        }
+        all
+    }
+
+    /// Gauges and counts agree with the flows in memory, of which those are listed that did not run out.
+    fn check(&mut self) {
+        self.conntrack.expire(self.now, usize::MAX);
+        let v4 = &self.conntrack.v4;
+        let present: Vec<_> = (0..v4.places())
+            .filter_map(|place| v4.flow(place))
+            .filter(|flow| flow.status.contains(Status::CONFIRMED))
+            .collect();
+        let live = present.iter().filter(|flow| flow.is_live(self.now.tick)).count();
+        assert_eq!(self.list(&FlowFilter::default(), 7).len(), live);
+        let counters = &self.counters.conntrack;
+        assert_eq!(u64::from(self.conntrack.len()), present.len() as u64);
+        assert_eq!(counters.entries.get(), present.len() as u64);
+        assert_eq!(counters.by_state.iter().map(|gauge| gauge.get()).sum::<u64>(), present.len() as u64);
+    }
+}
+
+/// A datagram of IPv4 from host `a` to host `b`.
+fn datagram(protocol: u8, a: u8, b: u8, l4: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend([8, 0, 0x45, 0, 0, 20 + l4.len() as u8, 0, 1, 0, 0, 64, protocol, 0, 0]);
+    frame.extend([10, 0, 0, a, 10, 0, 0, b]);
+    let sum: u32 = frame[14..].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame.extend(l4);
+    frame
+}
+
+fn udp(a: u8, b: u8, sport: u16, dport: u16) -> Vec<u8> {
+    let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+    datagram(17, a, b, &[&ports[..], &[0, 8, 0, 0]].concat())
+}
+
+fn tcp(a: u8, b: u8, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+    let (sport, dport) = if a < b { ([4, 0], [0, 80]) } else { ([0, 80], [4, 0]) };
+    let numbers = [seq.to_be_bytes(), ack.to_be_bytes()].concat();
+    datagram(6, a, b, &[&sport[..], &dport, &numbers, &[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
+}
+
+fn budget(max: u32) -> Arc<FlowBudget> {
+    Arc::new(FlowBudget::new(max))
+}
+
+const SYN: u8 = 2;
+const SYN_ACK: u8 = 0x12;
+const ACK: u8 = 0x10;
+const RST_ACK: u8 = 0x14;
+
+#[test]
+fn a_flow_over_ipv4_takes_118_bytes_with_its_share_of_everything() {
+    let links = 12;
+    let index = 64 / 8 * 10 / 8; // eight flows a bucket at capacity, and 80 % of that
+    assert_eq!(size_of::<flow::Flow<u32>>() + links + index, 118);
+    assert_eq!(size_of::<flow::Flow<u128>>(), 128);
+}
+
+#[test]
+fn the_limit_is_exact_over_two_workers() {
+    let budget = budget(100);
+    let mut shards = [Shard::new(0, &budget, 1000), Shard::new(1, &budget, 1000)];
+    for (i, shard) in shards.iter_mut().enumerate() {
+        shard.pass(&tcp(1, 2, SYN, 1, 0));
+        shard.pass(&tcp(2, 1, SYN_ACK, 1, 2));
+        assert!(shard.pass(&tcp(1, 2, ACK, 2, 2)).is_some(), "shard {i}");
+    }
+    let mut admitted = 2;
+    for port in 0..200 {
+        let shard = &mut shards[usize::from(port % 2 == 0)];
+        shard.settings.timeouts.udp = Millis::from_secs(600);
+        match shard.track(&udp(1, 2, port, 1)) {
+            Tracked::New(pending) => {
+                admitted += 1;
+                assert!(shard.conntrack.confirm(shard.now, &shard.settings, pending).is_ok());
+                // Nothing gives way but what is not ASSURED, so let that be.
+                if let Some(found) =
+                    shard.conntrack.find(shard.now, &key(&shard.conntrack, &udp(1, 2, port, 1)))
+                {
+                    shard.conntrack.v4.flow_mut(found.flow.index).unwrap().status.0 |= Status::ASSURED.0;
+                }
+            }
+            Tracked::Drop(reason) => assert_eq!((reason, admitted), (DropReason::ConntrackFull, 100)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((admitted, budget.leased()), (100, 100));
+    assert!(shards[0].pass(&tcp(2, 1, ACK, 2, 2)).is_some(), "flows in the table go on");
+    shards[0].wait(1_000_000);
+    shards[0].conntrack.expire(shards[0].now, usize::MAX);
+    assert!(budget.leased() < 100);
+}
+
+fn key(conntrack: &Conntrack, frame: &[u8]) -> Key {
+    let Ok(Parsed::Ip(packet)) = parse(frame) else { panic!("frames here are good") };
+    conntrack.key(&packet).unwrap()
+}
+
+#[test]
+fn what_is_not_assured_gives_way_in_a_full_table() {
+    let budget = budget(8);
+    let mut shard = Shard::new(0, &budget, 8);
+    for port in 0..8 {
+        assert!(shard.pass(&udp(1, 2, port, 1)).is_some());
+    }
+    assert!(shard.pass(&udp(1, 2, 100, 1)).is_some());
+    assert!(shard.counters.conntrack.early_drop.get() >= 1);
+    assert!(shard.conntrack.len() <= 8);
+    shard.check();
+}
+
+#[test]
+fn a_pending_flow_counts_until_it_is_given_up() {
+    let budget = budget(1);
+    let mut shard = Shard::new(0, &budget, 8);
+    let Tracked::New(pending) = shard.track(&udp(1, 2, 3, 4)) else { panic!("it is new") };
+    assert_eq!(shard.conntrack.len(), 1);
+    assert!(matches!(shard.track(&udp(1, 2, 4, 4)), Tracked::Drop(DropReason::ConntrackFull)));
+    shard.conntrack.abandon(pending);
+    assert_eq!(shard.conntrack.len(), 0);
+    assert!(shard.pass(&udp(1, 2, 4, 4)).is_some());
+}
+
+#[test]
+fn two_packets_of_a_burst_make_one_flow() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    let frame = udp(1, 2, 3, 4);
+    let Ok(Parsed::Ip(packet)) = parse(&frame) else { panic!("it is good") };
+    let key = shard.conntrack.key(&packet);
+    let first = shard.pass(&frame);
+    // The look-up of the second packet came before the first was confirmed, and found nothing.
+    let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
+    let settings = &shard.settings;
+    let second =
+        shard.conntrack.track(shard.now, settings, &packet, &frame, hook, checksum, key.as_ref(), None);
+    assert!(matches!(second, Tracked::Flow { flow, state: CtState::New, .. } if Some(flow) == first));
+}
+
+#[test]
+fn a_reset_in_answer_to_a_syn_takes_the_flow_away_and_passes() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    shard.pass(&tcp(1, 2, SYN, 1, 0));
+    let Tracked::Flow { flow, direction, state } = shard.track(&tcp(2, 1, RST_ACK, 0, 2)) else {
+        panic!("it answers the SYN")
+    };
+    assert_eq!((direction, state), (Direction::Reply, CtState::Established));
+    assert!(shard.conntrack.info(flow, direction, state).is_some(), "rules still see the flow");
+    assert!(shard.conntrack.is_empty());
+    shard.check();
+}
+
+#[test]
+fn a_flow_that_ran_out_is_neither_found_nor_listed() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    shard.pass(&udp(1, 2, 3, 4));
+    shard.wait(29_999);
+    assert_eq!(shard.list(&FlowFilter::default(), 9).len(), 1);
+    shard.wait(1);
+    assert!(shard.list(&FlowFilter::default(), 9).is_empty());
+    assert!(shard.conntrack.find(shard.now, &key(&shard.conntrack, &udp(1, 2, 3, 4))).is_none());
+    assert!(matches!(shard.track(&udp(2, 1, 4, 3)), Tracked::New(_)), "its answer begins another");
+}
+
+#[test]
+fn a_stored_action_goes_with_its_generation() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    let flow = shard.pass(&udp(1, 2, 3, 4)).unwrap();
+    let stored = |generation, action| Stored {
+        generation: crate::ids::Generation(generation),
+        ingress: InterfaceId(1),
+        state: CtState::New,
+        action: ActionId(action),
+    };
+    assert_eq!(shard.conntrack.stored(flow, Direction::Original), None);
+    shard.conntrack.store(flow, Direction::Original, stored(1, 5));
+    shard.conntrack.store(flow, Direction::Reply, stored(1, 6));
+    assert_eq!(shard.conntrack.stored(flow, Direction::Original), Some(stored(1, 5)));
+    shard.conntrack.store(flow, Direction::Reply, stored(2, 7));
+    assert_eq!(shard.conntrack.stored(flow, Direction::Original), None);
+    assert_eq!(shard.conntrack.stored(flow, Direction::Reply), Some(stored(2, 7)));
+}
+
+#[test]
+fn marks_and_deletions_reach_their_flow_and_no_later_one() {
+    let mut shard = Shard::new(3, &budget(10), 8);
+    shard.pass(&udp(1, 2, 3, 4));
+    let [record] = shard.list(&FlowFilter::default(), 9)[..] else { panic!("one flow") };
+    let now = shard.now;
+    assert!(shard.conntrack.update(now, record.id, FlowUpdate::Mark { value: 0xff, mask: 0x0f }));
+    assert_eq!(shard.list(&FlowFilter::default(), 9)[0].mark, 0x0f);
+    assert!(shard.conntrack.update(now, record.id, FlowUpdate::Delete));
+    shard.pass(&udp(1, 2, 3, 4));
+    assert!(!shard.conntrack.update(now, record.id, FlowUpdate::Delete), "the place has another flow");
+    assert_eq!(shard.list(&FlowFilter::default(), 9).len(), 1);
+}
+
+#[test]
+fn accounting_counts_packets_and_bytes_by_direction() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    shard.settings.acct = true;
+    shard.settings.timestamp = true;
+    shard.pass(&udp(1, 2, 3, 4));
+    shard.pass(&udp(2, 1, 4, 3));
+    shard.pass(&udp(2, 1, 4, 3));
+    shard.wait(1500);
+    let [record] = shard.list(&FlowFilter::default(), 9)[..] else { panic!("one flow") };
+    assert_eq!(record.accounting, Some(Accounting { packets: [1, 2], bytes: [28, 56] }));
+    assert_eq!(record.age.map(|age| age / 1_000_000), Some(1499));
+}
+
+/// One thing that happens to a shard.
+#[derive(Clone, Debug)]
+enum Happening {
+    Udp { a: u8, b: u8, port: u16, confirmed: bool },
+    Tcp { a: u8, flags: u8, seq: u32, ack: u32 },
+    Wait(u64),
+    Expire(usize),
+    Delete(u16),
+    Close,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        6 => (1u8..4, 1u8..4, 0u16..40, any::<bool>())
+            .prop_map(|(a, b, port, confirmed)| Happening::Udp { a, b, port, confirmed }),
+        6 => (1u8..3, prop::sample::select(vec![SYN, SYN_ACK, ACK, RST_ACK, 0x11, 4, 0, 3]), 0u32..9, 0u32..9)
+            .prop_map(|(a, flags, seq, ack)| Happening::Tcp { a, flags, seq, ack }),
+        2 => (0u64..200_000).prop_map(Happening::Wait),
+        1 => (0usize..4).prop_map(Happening::Expire),
+        1 => (0u16..40).prop_map(Happening::Delete),
+        1 => Just(Happening::Close),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn counts_add_up_whatever_happens(
+        happenings in prop::collection::vec(happening(), 0..300), max in 1u32..40, capacity in 1u32..40,
+    ) {
+        let budget = budget(max);
+        let mut shard = Shard::new(0, &budget, capacity);
+        for happening in happenings {
+            match happening {
+                Happening::Udp { a, b, port, confirmed: true } => {
+                    shard.pass(&udp(a, b, port, 1));
+                }
+                Happening::Udp { a, b, port, .. } => match shard.track(&udp(a, b, port, 1)) {
+                    Tracked::New(pending) => shard.conntrack.abandon(pending),
+                    other => drop(other),
+                },
+                Happening::Tcp { a, flags, seq, ack } => {
+                    shard.pass(&tcp(a, 3 - a, flags, seq, ack));
+                }
+                Happening::Wait(ms) => shard.wait(ms),
+                Happening::Expire(n) => {
+                    shard.conntrack.expire(shard.now, n);
+                }
+                Happening::Delete(port) => {
+                    let original = TupleFilter { sport: Some(port), ..TupleFilter::default() };
+                    let filter = FlowFilter { original, ..FlowFilter::default() };
+                    shard.conntrack.delete(shard.now, Cursor::default(), &filter, 5);
+                }
+                Happening::Close => {
+                    let key = key(&shard.conntrack, &tcp(1, 2, ACK, 0, 0));
+                    if let Some(found) = shard.conntrack.find(shard.now, &key) {
+                        shard.conntrack.close(shard.now, &shard.settings, found.flow);
+                    }
+                }
+            }
+            prop_assert!(shard.conntrack.len() <= max.min(2 * capacity));
+            prop_assert!(budget.leased() <= u64::from(max));
+        }
+        shard.check();
+        shard.wait(500_000_000);
+        // A call passes some minutes of empty slots at most.
+        (0..1000).for_each(|_| drop(shard.conntrack.expire(shard.now, 100)));
+        shard.check();
+        prop_assert!(shard.conntrack.is_empty());
+        prop_assert_eq!(budget.leased(), 0);
+    }
+}
