@@ -91,7 +91,7 @@ fn every_malformed_frame_is_counted_and_none_is_fatal() {
     let mac = lab.must("router", &["cat", "/sys/class/net/lan0/address"]);
     let program = PROGRAM.replace("ROUTER", &format!("bytes.fromhex('{}')", mac.trim().replace(':', "")));
     let sent: u64 = lab.python("client", &program).trim().parse().expect("a number of frames");
-    assert!(sent > 6000);
+    assert!(sent > 5000, "{sent}");
     lab.must("client", &["ping", "-q", "-c", "5", "-i", "0.05", "-W", "2", "10.2.0.2"]);
     lab.must("client", &["ping", "-q", "-c", "5", "-i", "0.05", "-W", "2", "fd00:2::2"]);
     std::thread::sleep(std::time::Duration::from_millis(300));

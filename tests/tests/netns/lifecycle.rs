@@ -82,6 +82,8 @@ fn the_last_applied_policy_is_what_starts() {
 
 /// One line that says what is wrong, exit code 1.
 fn start_fails(lab: &Lab, system: &SystemFile, policy: &str, expected: &str) {
+    // Nothing that was applied before may start instead.
+    let _ = std::fs::remove_dir_all(lab.dir().join("state"));
     let mut daemon = Daemon::launch(lab, system, policy);
     assert_eq!(daemon.wait(), Some(1), "{}", daemon.log());
     let log = daemon.log();

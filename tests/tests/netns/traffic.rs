@@ -145,7 +145,7 @@ fn errors_of_a_router() {
     };
     let daemon = Daemon::start(&lab, &system, ACCEPT);
     let ping = |argv: &[&str]| {
-        let mut all = vec!["ping", "-c", "1", "-W", "3"];
+        let mut all = vec!["ping", "-c", "1", "-W", "6"];
         all.extend_from_slice(argv);
         text(&lab.run("client", &all))
     };
