@@ -15,12 +15,12 @@ use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 
 use crate::conntrack::{ActionId, CtState, Stored};
 use crate::frame::Frame;
-use crate::ids::{Generation, InterfaceId, PortId};
+use crate::ids::{Generation, InterfaceId, PortId, Tick};
 use crate::ruleset::{Counted, Effects};
 use crate::stage::link::LinkHeader;
 use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
-use crate::world::{Interfaces, NeighbourKey, NeighbourState};
+use crate::world::{Interfaces, NeighbourKey, NeighbourState, World};
 
 /// Decisions that the table holds. When it is full it is emptied, and flows decide again.
 const LIMIT: usize = 16_384;
@@ -224,19 +224,19 @@ pub(crate) fn replay(
     let decision = bench.decisions.list.get_mut(place as usize)?;
     let length = packet.length();
     let verdict = match decision.outcome {
-        Outcome::Forward(key) => {
+        Outcome::Forward(NeighbourKey { interface, .. }) => {
             if packet.ttl <= 1
                 || length > decision.mtu
-                || !decision.refresh(bench.world, key, bench.now.tick.0)
+                || !decision.knows_neighbour(bench.world, bench.now.tick)
             {
                 return None;
             }
             rewrite::decrement_ttl(frame.bytes_mut(), packet);
-            if !decision.link.write(frame, packet) {
-                return None;
+            frame.egress = Some(interface);
+            match decision.link.write(frame, packet) {
+                true => Verdict::Transmit(decision.port),
+                false => Verdict::Drop(DropReason::NoBuffer),
             }
-            frame.egress = Some(key.interface);
-            Verdict::Transmit(decision.port)
         }
         Outcome::Deliver(interface) => {
             let mut link = decision.link;
@@ -256,18 +256,22 @@ pub(crate) fn replay(
 }
 
 impl Decision {
-    /// Asks for the next hop's MAC address if the neighbours changed, and lets control know once a second that it is
-    /// in use; false if the address is not known.
+    /// Whether the link header has the next hop's MAC address. Asked for again if the neighbours changed, and once a
+    /// second, so that control hears that the next hop is in use.
     #[inline]
-    fn refresh(&mut self, world: &crate::World, key: NeighbourKey, tick: u32) -> bool {
-        let second = tick / 1000;
-        if self.epoch == world.neighbours.epoch && self.second == second {
-            return true;
-        }
+    fn knows_neighbour(&mut self, world: &World, now: Tick) -> bool {
+        let second = now.0 / 1000;
+        let knows = self.epoch == world.neighbours.epoch && self.second == second;
+        knows || self.ask(world, now, second)
+    }
+
+    #[cold]
+    fn ask(&mut self, world: &World, now: Tick, second: u32) -> bool {
+        let Outcome::Forward(key) = self.outcome else { return false };
         let Some(neighbour) = world.neighbours.get(&key) else { return false };
         let NeighbourState::Reachable(mac) = neighbour.state else { return false };
         self.link.set_destination(mac);
-        neighbour.touch(crate::ids::Tick(tick));
+        neighbour.touch(now);
         (self.epoch, self.second) = (world.neighbours.epoch, second);
         true
     }

@@ -54,14 +54,26 @@ impl LinkHeader {
     /// Writes it into a frame without a tag that is no packet (ARP).
     pub fn insert(&self, frame: &mut Frame<'_>) -> bool {
         let Some(start) = frame.start.checked_sub(self.length() - Self::LENGTH) else { return false };
-        let at = usize::from(start);
-        let room = frame.buffer.get_mut(at..at + usize::from(self.length() - Self::ETHERTYPE));
-        let Some(room) = room else { return false };
-        for (to, from) in room.iter_mut().zip(&self.bytes) {
-            *to = *from;
+        if !self.copy_to(frame.buffer, start) {
+            return false;
         }
         frame.len += frame.start - start;
         frame.start = start;
+        true
+    }
+
+    /// Copies all but the EtherType, by lengths that the compiler knows.
+    #[inline]
+    fn copy_to(&self, buffer: &mut [u8], start: u16) -> bool {
+        let room = buffer.get_mut(usize::from(start)..).unwrap_or_default();
+        if self.tagged {
+            let Some(room) = room.first_chunk_mut() else { return false };
+            *room = self.bytes;
+        } else {
+            let bytes = self.bytes.first_chunk::<{ Self::UNTAGGED }>();
+            let (Some(room), Some(bytes)) = (room.first_chunk_mut(), bytes) else { return false };
+            *room = *bytes;
+        }
         true
     }
 
@@ -76,11 +88,8 @@ impl LinkHeader {
     pub fn write(&self, frame: &mut Frame<'_>, packet: &mut Packet) -> bool {
         let length = self.length();
         let Some(start) = (frame.start + packet.l3).checked_sub(length) else { return false };
-        let at = usize::from(start);
-        let room = frame.buffer.get_mut(at..at + usize::from(length - Self::ETHERTYPE));
-        let Some(room) = room else { return false };
-        for (to, from) in room.iter_mut().zip(&self.bytes) {
-            *to = *from;
+        if !self.copy_to(frame.buffer, start) {
+            return false;
         }
         let whole = (frame.len + length) - packet.l3;
         frame.start = start;
