@@ -2,14 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A rule with its counters. A chain's own policy is the rule without text behind the others of its chain.
+/// A rule with its counters. Behind the rules of a hook's chain comes its policy, with what no rule decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// `raw`, `mangle`, `nat` or `filter`; `chains` for user chains.
     pub table: String,
     /// The chain's name.
     pub chain: String,
-    /// Place in its chain, from 0.
+    /// Place in its chain, from 1.
     pub index: usize,
     /// Its `name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

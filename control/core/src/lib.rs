@@ -12,11 +12,12 @@
 //! | `apply` | policies and reloads |
 //! | `neighbours` | ARP and neighbour discovery |
 //! | `flows`, `groups`, `log_line` | listing flows; multicast groups of the box; what `log` rules write |
-//! | `api`, `metrics` | HTTP |
+//! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
 pub mod api;
 mod apply;
 mod boot;
+mod connection;
 mod control;
 mod devices;
 mod flows;

@@ -6,7 +6,7 @@ use sluice_config::policy::SetElements;
 use sluice_config::{IpPrefix, IpRange, Policy};
 use sluice_engine::counters::{Counter, InterfaceCounters};
 use sluice_engine::ids::InterfaceId;
-use sluice_engine::ruleset::RuleId;
+use sluice_engine::ruleset::{Hook, Policy as ChainPolicy, RuleId, RuleInfo, Ruleset};
 use sluice_engine::verdict::DropReason;
 use sluice_engine::world::{Interface, Interfaces, Route, RouteKind, RpFilter};
 use tokio::task::spawn_blocking;
@@ -51,20 +51,42 @@ pub(super) async fn history(State(control): Shared) -> Json<Vec<api::HistoryEntr
 
 pub(super) async fn rules(State(control): Shared) -> Json<Vec<api::Rule>> {
     let ruleset = control.publisher.world().ruleset.clone();
-    let rules = (0..).map(RuleId).zip(ruleset.rules()).map(|(id, rule)| {
-        let (packets, bytes) = ruleset.rule_counters(id);
-        api::Rule {
-            table: rule.table.into(),
-            chain: rule.chain.to_string(),
-            index: rule.index as usize,
-            name: rule.name.as_deref().map(str::to_owned),
-            comment: rule.comment.as_deref().map(str::to_owned),
-            text: rule.text.clone(),
-            packets,
-            bytes,
+    let all: Vec<api::Rule> =
+        (0..).map(RuleId).zip(ruleset.rules()).map(|(id, rule)| describe_rule(&ruleset, id, rule)).collect();
+    let mut list = Vec::new();
+    for hook in Hook::ALL {
+        let of_hook = all.iter().filter(|rule| rule.table == hook.table() && rule.chain == hook.chain());
+        let before = list.len();
+        list.extend(of_hook.cloned());
+        let (policy, packets, bytes) = ruleset.policy(hook);
+        // A chain that was left out has neither rules nor a policy of its own.
+        if list.len() > before || policy != ChainPolicy::Accept {
+            let text = match policy {
+                ChainPolicy::Accept => "policy: accept".into(),
+                ChainPolicy::Drop => "policy: drop".into(),
+            };
+            let (table, chain) = (hook.table().to_owned(), hook.chain().to_owned());
+            let index = list.len() - before + 1;
+            list.push(api::Rule { table, chain, index, text, packets, bytes, ..api::Rule::default() });
         }
-    });
-    Json(rules.collect())
+    }
+    let user_chains = all.into_iter().filter(|rule| rule.table == "chains");
+    list.extend(user_chains);
+    Json(list)
+}
+
+fn describe_rule(ruleset: &Ruleset, id: RuleId, rule: &RuleInfo) -> api::Rule {
+    let (packets, bytes) = ruleset.rule_counters(id);
+    api::Rule {
+        table: rule.table.into(),
+        chain: rule.chain.to_string(),
+        index: rule.index as usize,
+        name: rule.name.as_deref().map(str::to_owned),
+        comment: rule.comment.as_deref().map(str::to_owned),
+        text: rule.text.clone(),
+        packets,
+        bytes,
+    }
 }
 
 pub(super) async fn interfaces(State(control): Shared) -> Json<Vec<api::Interface>> {

@@ -1,25 +1,14 @@
-//! The unix socket: whose it is, who may connect, and how long a client may stand still.
+//! The unix socket: whose it is, and who may connect.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use axum::serve::Listener;
 use nix::unistd::{Group, chown};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at once; more wait.
-const CONNECTIONS: usize = 64;
-
-/// A connection over which nothing moved for so long is closed: an answer that is not read, a request that never ends.
-const STANDSTILL: Duration = Duration::from_secs(60);
+use crate::connection::{Bounded, Slots};
 
 /// The group that may use the API beside root.
 const GROUP: &str = "sluice";
@@ -47,7 +36,7 @@ pub enum SocketError {
 pub struct ApiSocket {
     listener: UnixListener,
     path: PathBuf,
-    slots: Arc<Semaphore>,
+    slots: Slots,
 }
 
 impl ApiSocket {
@@ -76,7 +65,7 @@ impl ApiSocket {
             chown(path, None, Some(group.gid)).map_err(|errno| failed(errno.into()))?;
         }
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        Ok(ApiSocket { listener, path: path.to_owned(), slots: Arc::new(Semaphore::new(CONNECTIONS)) })
+        Ok(ApiSocket { listener, path: path.to_owned(), slots: Slots::new() })
     }
 }
 
@@ -87,73 +76,15 @@ impl Drop for ApiSocket {
 }
 
 impl Listener for ApiSocket {
-    type Io = Connection;
+    type Io = Bounded<UnixStream>;
     type Addr = ();
 
-    async fn accept(&mut self) -> (Connection, ()) {
-        loop {
-            // The semaphore is never closed.
-            let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let deadline = Box::pin(sleep(STANDSTILL));
-                    return (Connection { stream, deadline, _slot: slot }, ());
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: others will be closed.
-                    tracing::warn!(%error, "api: cannot accept");
-                    sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
+    async fn accept(&mut self) -> (Self::Io, ()) {
+        let listener = &self.listener;
+        (self.slots.fill(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream)).await, ())
     }
 
     fn local_addr(&self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A client's connection, which fails when nothing moves.
-pub struct Connection {
-    stream: UnixStream,
-    deadline: Pin<Box<Sleep>>,
-    _slot: Option<OwnedSemaphorePermit>,
-}
-
-impl Connection {
-    /// Passes on what a read or write came to: progress puts the deadline off, standstill beyond it is an error.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.deadline.as_mut().reset(Instant::now() + STANDSTILL);
-            return result;
-        }
-        ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.watch(cx, result)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, result)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

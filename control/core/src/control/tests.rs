@@ -249,6 +249,7 @@ async fn every_question_is_answered() {
     }
     let rules: Vec<api::Rule> = decode(&daemon.ask("/v1/rules", None).await);
     assert_eq!((rules[0].chain.as_str(), rules[0].name.as_deref()), ("forward", Some("web")));
+    assert_eq!((rules.len(), rules[1].text.as_str(), rules[1].index), (2, "policy: accept", 2));
     let (status, text) = daemon.ask("/v1/nothing", None).await;
     assert_eq!((status, text.contains("no such endpoint")), (StatusCode::NOT_FOUND, true));
     let (status, _) = daemon.ask("/v1/policy/apply", Some("not json")).await;

@@ -11,6 +11,7 @@
 
 mod arp;
 mod nd;
+mod state;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,8 +21,10 @@ use std::time::Duration;
 
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::world::interfaces::AddressKind;
-use sluice_engine::world::{Interface, Interfaces, Neighbour, NeighbourKey, NeighbourState};
+use sluice_engine::world::{Interface, Interfaces, Neighbour, NeighbourKey};
 use sluice_wire::{MacAddr, Parsed};
+
+use state::State;
 
 /// Time on the caller's monotonic clock, from any start.
 pub type Time = Duration;
@@ -60,23 +63,6 @@ pub enum Action {
         /// The other station.
         mac: MacAddr,
     },
-}
-
-/// What is known of a next hop. Names are RFC 4861's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Of the system file; nothing changes it.
-    Permanent(MacAddr),
-    /// Asked for, with this many requests; the last one is answered until then.
-    Incomplete { asked: u8, until: Time },
-    /// It answered; believed until then.
-    Reachable { mac: MacAddr, until: Time },
-    /// It answered some time ago, or spoke unasked; used all the same, and verified when it is.
-    Stale { mac: MacAddr, since: Time },
-    /// In use and being verified by unicast.
-    Probe { mac: MacAddr, asked: u8, until: Time },
-    /// It does not answer.
-    Failed { until: Time },
 }
 
 #[derive(Debug)]
@@ -230,7 +216,7 @@ impl Table {
     pub fn take_changed(&mut self) -> Option<Vec<(NeighbourKey, Neighbour)>> {
         std::mem::take(&mut self.changed).then(|| {
             let published = self.entries.iter().filter_map(|(key, entry)| {
-                let state = published(entry.state)?;
+                let state = entry.state.published()?;
                 Some((*key, Neighbour::new(state, Arc::clone(&entry.cell))))
             });
             published.collect()
@@ -241,8 +227,8 @@ impl Table {
     pub fn view(&self) -> impl Iterator<Item = View> {
         self.entries.iter().map(|(key, entry)| View {
             key: *key,
-            mac: mac_of(entry.state),
-            state: name_of(entry.state),
+            mac: entry.state.mac(),
+            state: entry.state.name(),
             confirmed: entry.confirmed,
             used: entry.used,
         })
@@ -312,7 +298,7 @@ impl Table {
     fn claimed(&mut self, now: Time, key: NeighbourKey, mac: MacAddr) {
         match self.entries.get(&key).map(|entry| entry.state) {
             None | Some(State::Permanent(_)) => {}
-            Some(state) if mac_of(state) == Some(mac) => {}
+            Some(state) if state.mac() == Some(mac) => {}
             Some(_) => self.put(key, State::Stale { mac, since: now }),
         }
     }
@@ -329,9 +315,9 @@ impl Table {
 
     fn put(&mut self, key: NeighbourKey, state: State) {
         let was = self.entries.get(&key).map(|entry| entry.state);
-        self.changed |= was.and_then(published) != published(state);
-        self.unresolved += usize::from(mac_of(state).is_none());
-        self.unresolved -= usize::from(was.is_some_and(|was| mac_of(was).is_none()));
+        self.changed |= was.and_then(State::published) != state.published();
+        self.unresolved += usize::from(state.mac().is_none());
+        self.unresolved -= usize::from(was.is_some_and(|was| was.mac().is_none()));
         let new = || Entry {
             state,
             confirmed: None,
@@ -344,8 +330,8 @@ impl Table {
 
     fn remove(&mut self, key: NeighbourKey) {
         if let Some(entry) = self.entries.remove(&key) {
-            self.unresolved -= usize::from(mac_of(entry.state).is_none());
-            self.changed |= published(entry.state).is_some();
+            self.unresolved -= usize::from(entry.state.mac().is_none());
+            self.changed |= entry.state.published().is_some();
         }
     }
 
@@ -401,35 +387,6 @@ fn build<E>(emit: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Option<Vec<u8>>
 fn has_address(interface: &Interface, address: IpAddr) -> bool {
     address == IpAddr::V6(interface.link_local())
         || interface.addresses.iter().any(|(own, _)| *own == address)
-}
-
-fn mac_of(state: State) -> Option<MacAddr> {
-    match state {
-        State::Permanent(mac)
-        | State::Reachable { mac, .. }
-        | State::Stale { mac, .. }
-        | State::Probe { mac, .. } => Some(mac),
-        State::Incomplete { .. } | State::Failed { .. } => None,
-    }
-}
-
-/// What workers see: nothing of those that are still being asked for.
-fn published(state: State) -> Option<NeighbourState> {
-    match state {
-        State::Failed { .. } => Some(NeighbourState::Failed),
-        state => mac_of(state).map(NeighbourState::Reachable),
-    }
-}
-
-fn name_of(state: State) -> &'static str {
-    match state {
-        State::Permanent(_) => "permanent",
-        State::Incomplete { .. } => "incomplete",
-        State::Reachable { .. } => "reachable",
-        State::Stale { .. } => "stale",
-        State::Probe { .. } => "probe",
-        State::Failed { .. } => "failed",
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use sluice_wire::MacAddr;
 use sluice_wire::build::Link;
 use sluice_wire::nd::{self, Advertisement, Message, Solicitation};
 
-use super::{State, Table, Time, build, has_address, mac_of};
+use super::{State, Table, Time, build, has_address};
 
 impl Table {
     pub(super) fn received_nd(&mut self, now: Time, id: InterfaceId, message: &Message, sender: MacAddr) {
@@ -55,8 +55,8 @@ impl Table {
         let key = NeighbourKey { interface: id, address };
         let Some(state) = self.entries.get(&key).map(|entry| entry.state) else { return };
         // Without the option it speaks of the address that is known already: a unicast solicitation is answered so.
-        let Some(mac) = answer.mac.or(mac_of(state)) else { return };
-        let same = mac_of(state) == Some(mac);
+        let Some(mac) = answer.mac.or(state.mac()) else { return };
+        let same = state.mac() == Some(mac);
         match state {
             State::Permanent(_) => {}
             State::Incomplete { .. } if answer.solicited => self.confirmed(now, key, mac),

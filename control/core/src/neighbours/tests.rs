@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sluice_engine::ids::PortId;
-use sluice_engine::world::RpFilter;
+use sluice_engine::world::{NeighbourState, RpFilter};
 use sluice_wire::build::{Link, arp_reply, emit_arp};
 use sluice_wire::nd::{Message, Solicitation};
 use sluice_wire::{Arp, ArpOperation, LinkCast, nd};
