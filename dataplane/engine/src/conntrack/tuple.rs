@@ -80,7 +80,7 @@ fn fold(a: u64, b: u64) -> u64 {
 }
 
 /// Addresses, ports and protocol of one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Tuple<A> {
     pub(super) src: A,
@@ -95,6 +95,16 @@ impl<A: Address> Tuple<A> {
     #[inline(always)]
     pub(super) fn reversed(&self) -> Tuple<A> {
         Tuple { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, protocol: self.protocol }
+    }
+
+    /// Equality without a branch for each field: which one differs is nothing that a processor could learn.
+    #[inline(always)]
+    fn is(&self, other: &Tuple<A>) -> bool {
+        (self.src == other.src)
+            & (self.dst == other.dst)
+            & (self.sport == other.sport)
+            & (self.dport == other.dport)
+            & (self.protocol == other.protocol)
     }
 
     /// The same for both directions.
@@ -141,10 +151,10 @@ impl<A: Address> FamilyKey<A> {
     #[inline(always)]
     pub(super) fn direction_in(&self, original: &Tuple<A>) -> Option<Direction> {
         match self.sense {
-            Sense::Either if self.tuple == *original => Some(Direction::Original),
-            Sense::Either => (self.tuple.reversed() == *original).then_some(Direction::Reply),
-            Sense::Request => (self.tuple == *original).then_some(Direction::Original),
-            Sense::Answer => (self.tuple == *original).then_some(Direction::Reply),
+            Sense::Either if self.tuple.is(original) => Some(Direction::Original),
+            Sense::Either => self.tuple.reversed().is(original).then_some(Direction::Reply),
+            Sense::Request => self.tuple.is(original).then_some(Direction::Original),
+            Sense::Answer => self.tuple.is(original).then_some(Direction::Reply),
         }
     }
 }
