@@ -1,5 +1,6 @@
 //! Stories of packets through a little router, each with its IPv6 twin where there is one.
 
+use proptest::prelude::*;
 use sluice_wire::{TcpFlags, Transport, build, destination, source};
 
 use super::*;
@@ -526,4 +527,50 @@ fn control_sends_frames_of_its_own() {
         assert_eq!((&frame[..12], &frame[16..]), (&bytes[..12], &bytes[12..]));
     }
     assert_eq!(router.counters.interfaces[2].tx_packets.get(), 2);
+}
+
+/// A frame that parses, or nearly: one of several kinds with some bytes changed and a few cut off.
+fn nearly_good() -> impl Strategy<Value = Vec<u8>> {
+    let changes = prop::collection::vec((0usize..90, any::<u8>()), 0..4);
+    (0usize..8, changes, 0usize..12).prop_map(|(kind, changes, cut)| {
+        let v4 = between(CLI, "10.1.0.2", "10.2.0.2");
+        let v6 = between(CLI, "fd00:1::2", "fd00:2::2");
+        let mut bytes = match kind {
+            0 => udp(&v4, (5000, 53), &[7; 40]),
+            1 => udp(&v6, (5000, 53), &[7; 40]),
+            2 => tcp(&v4, (40000, 80), TcpFlags::SYN, (1, 0)),
+            3 => tcp(&v6, (40000, 80), TcpFlags::ACK, (1, 1)),
+            4 => echo(&v4, 7),
+            5 => echo(&between(CLI, "fd00:1::2", "fd00:1::1"), 7),
+            6 => built(|room| build::icmp_echo(room, &v4, (3, 3), (0, 0), &[0x45; 60])),
+            _ => udp(&between(CLI, "10.1.0.2", "224.0.0.1"), (5000, 53), &[7; 40]),
+        };
+        for (at, byte) in changes {
+            if let Some(place) = bytes.get_mut(at) {
+                *place = byte;
+            }
+        }
+        bytes.truncate(bytes.len() - cut.min(bytes.len()));
+        bytes
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_ends_in_exactly_one_place(
+        frames in prop::collection::vec((0u16..3, nearly_good()), 1..40),
+        rejects in any::<bool>(),
+    ) {
+        let reject = Action::Reject(crate::ruleset::Reject::Unreachable { icmp: Some(3), icmpv6: Some(4) });
+        let mut router = Router::new();
+        if rejects {
+            router = router.rule(Hook::FilterForward, vec![], reject).ready();
+        }
+        for (from, bytes) in frames {
+            // `receive` asserts the sum.
+            router.receive(InterfaceId(from), &bytes);
+            router.wait(1);
+            router.engine.tick(Now::from_nanos(router.nanos));
+        }
+    }
 }
