@@ -33,6 +33,15 @@ impl Exit {
         self.waiting.push(mbuf)
     }
 
+    /// Adds packets in their order, as many as there is room for; the others stay.
+    #[inline]
+    pub(crate) fn append(&mut self, burst: &mut Burst) {
+        if self.waiting.remaining() < burst.len() {
+            self.flush();
+        }
+        self.waiting.append(burst);
+    }
+
     /// As [`Exit::push`], and gives access to the packet where it waits.
     pub(crate) fn push_mut(&mut self, mbuf: Mbuf) -> Result<&mut Mbuf, Option<Mbuf>> {
         self.push(mbuf).map_err(Some)?;

@@ -9,7 +9,7 @@ use sluice_rte::{BURST, Burst, Mbuf, RingConsumer, RxQueue, tsc};
 
 use crate::clock::Clock;
 use crate::idle::Idler;
-use crate::shell::{Fate, Keys, Shell};
+use crate::shell::{Fate, Fates, Keys, Shell};
 use crate::source::Source;
 
 /// A receive queue of this worker's own.
@@ -96,14 +96,13 @@ impl Worker {
         if count == 0 {
             return 0;
         }
-        let mut fit = true;
+        let (mut fit, longest) = (true, input.longest);
         for mbuf in self.burst.iter_mut() {
             input.source.mark(mbuf);
             mbuf.prefetch();
-            fit &= !mbuf.is_multi_segment() && mbuf.len() <= input.longest;
+            fit &= unfit(mbuf, longest).is_none();
         }
         if !fit {
-            let longest = input.longest;
             self.sort_out(longest);
         }
         self.judge(Arrival::Here);
@@ -128,15 +127,11 @@ impl Worker {
     fn sort_out(&mut self, longest: usize) {
         let mut fit = Burst::new();
         for mbuf in self.burst.drain() {
-            let reason = match () {
-                () if mbuf.is_multi_segment() => DropReason::FrameSegmented,
-                () if mbuf.len() > longest => DropReason::FrameTruncated,
-                () => {
-                    let _ = fit.push(mbuf);
-                    continue;
-                }
-            };
-            self.shell.account.unfit(Source::of(&mbuf), &mbuf, reason);
+            match unfit(&mbuf, longest) {
+                Some(reason) => self.shell.account.unfit(Source::of(&mbuf), &mbuf, reason),
+                // As much room as the burst has.
+                None => drop(fit.push(mbuf)),
+            }
         }
         self.burst = fit;
     }
@@ -151,13 +146,12 @@ impl Worker {
             let _ = frames.try_push(frame);
         }
         self.engine.process(self.shell.now, &mut frames, &mut self.shell);
-        let mut keys = Keys::new();
-        let fates: ArrayVec<Fate, { Burst::CAPACITY }> =
-            frames.iter().map(|frame| Fate::of(frame, &mut keys)).collect();
-        drop(frames);
-        for (mbuf, fate) in self.burst.drain().zip(&fates) {
-            self.shell.dispatch(mbuf, fate, &keys);
+        let (mut fates, mut keys) = (Fates::new(), Keys::new());
+        for frame in &frames {
+            let _ = fates.try_push(Fate::of(frame, &mut keys));
         }
+        drop(frames);
+        self.shell.dispatch_all(&mut self.burst, &fates, &keys);
     }
 
     /// Counts the round that began at TSC `then`; returns the TSC now.
@@ -174,6 +168,18 @@ impl Worker {
             counters.idle_cycles.add(now.wrapping_sub(then));
         }
         now
+    }
+}
+
+/// Why a packet is not for the engine to see, if it is not.
+#[inline]
+fn unfit(mbuf: &Mbuf, longest: usize) -> Option<DropReason> {
+    if mbuf.is_multi_segment() {
+        Some(DropReason::FrameSegmented)
+    } else if mbuf.len() > longest {
+        Some(DropReason::FrameTruncated)
+    } else {
+        None
     }
 }
 

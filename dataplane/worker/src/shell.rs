@@ -70,7 +70,7 @@ pub(crate) struct Fate {
 }
 
 /// Where a packet goes; [`Verdict`] without what only the engine wants to know.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Course {
     Transmit(PortId),
     Deliver(InterfaceId),
@@ -83,6 +83,9 @@ pub(crate) enum Course {
 
 /// Next hops that packets of one burst are held for.
 pub(crate) type Keys = ArrayVec<NeighbourKey, { Burst::CAPACITY }>;
+
+/// What the engine decided of the packets of one burst, in their order.
+pub(crate) type Fates = ArrayVec<Fate, { Burst::CAPACITY }>;
 
 impl Fate {
     /// What the engine made of a frame; the next hop of one that is to be held goes to `keys`.
@@ -115,6 +118,20 @@ impl Fate {
 }
 
 impl Shell {
+    /// Does with the packets of a burst what the engine decided, and leaves it empty. `keys` is what [`Fate::of`] filled.
+    #[inline]
+    pub(crate) fn dispatch_all(&mut self, burst: &mut Burst, fates: &Fates, keys: &Keys) {
+        if let Some(Course::Transmit(port)) = same_course(fates) {
+            let written = burst.iter_mut().zip(fates).all(|(mbuf, fate)| fate.write(mbuf));
+            if written {
+                return self.transmit_all(port, burst);
+            }
+        }
+        for (mbuf, fate) in burst.drain().zip(fates) {
+            self.dispatch(mbuf, fate, keys);
+        }
+    }
+
     /// Does with a packet what the engine decided. `keys` is what [`Fate::of`] filled for its burst.
     #[inline]
     pub(crate) fn dispatch(&mut self, mut mbuf: Mbuf, fate: &Fate, keys: &Keys) {
@@ -174,6 +191,16 @@ impl Shell {
     }
 
     #[inline]
+    fn transmit_all(&mut self, port: PortId, burst: &mut Burst) {
+        if let Some(exit) = self.ports.get_mut(usize::from(port.0)) {
+            exit.append(burst);
+        }
+        for mbuf in burst.drain() {
+            self.account.not_sent(&mbuf);
+        }
+    }
+
+    #[inline]
     fn deliver(&mut self, interface: InterfaceId, mbuf: Mbuf) {
         let refused = match self.taps.get_mut(usize::from(interface.0)) {
             Some(Some(tap)) => tap.push(mbuf).err(),
@@ -223,6 +250,13 @@ impl Shell {
         };
         exit.map_or(0, |exit| exit.relay(&mut relay.ring))
     }
+}
+
+/// Where all packets of a burst go, if it is one place: most bursts are so, and are moved whole.
+#[inline]
+fn same_course(fates: &Fates) -> Option<Course> {
+    let first = fates.first()?.course;
+    fates.iter().all(|fate| fate.course == first).then_some(first)
 }
 
 impl Outbox for Shell {
