@@ -215,16 +215,9 @@ state: {folder}/state-{time.monotonic_ns()}
     def sample(self):
         return cpu_seconds(self.process.pid, "worker-0"), self.metrics()["sluice_forwarded_packets_total"]
 
-    def cycles(self):
-        sums = self.metrics()
-        return time.monotonic(), sum(n for name, n in sums.items() if re.match(r"sluice_worker_(busy|idle)_cycles", name))
-
     def measure(self, seconds):
-        start, cycles = self.cycles()
         nanos = window(self.sample, seconds)
-        end, cycles_then = self.cycles()
-        # A worker that polls counts all of its time, so its cycles tell the TSC's rate.
-        self.tsc = (cycles_then - cycles) / (end - start)
+        self.tsc = self.metrics()["sluice_cycles_per_second"]
         return nanos
 
     def close(self):
@@ -259,7 +252,7 @@ class Bench:
         return nanos
 
 
-def table(options, nanos, rate, huge):
+def table(options, nanos, rate, huge, load):
     """The Markdown between the marks."""
     cell = lambda values: f"{statistics.median(values):.0f} ({min(values):.0f}–{max(values):.0f})"
     cycles = {key: [n * rate / 1e9 for n in values] for key, values in nanos.items()}
@@ -268,7 +261,8 @@ def table(options, nanos, rate, huge):
     count = lambda flows: f"{flows // 1000}k flows" if flows >= 1000 else f"{flows} flow{'s' if flows > 1 else ''}"
     lines = [
         f"{time.strftime('%Y-%m-%d')}, commit {commit}, {cpu}, TSC {rate / 1e6:.0f} MHz, kernel {os.uname().release},"
-        f" {'huge pages' if huge else 'no huge pages'}, {options.rounds} rounds of {options.seconds:g} s.",
+        f" {'huge pages' if huge else 'no huge pages'}, {options.rounds} rounds of {options.seconds:g} s,"
+        f" load of the machine {load[0]:.1f} before and {os.getloadavg()[0]:.1f} after, on {os.cpu_count()} CPUs.",
         "",
         "| cycles per packet | " + " | ".join(count(flows) for flows in options.flows) + " |",
         "|---|" + "---|" * len(options.flows),
@@ -287,8 +281,7 @@ def table(options, nanos, rate, huge):
 
 def write(document, text):
     path = Path(document)
-    old = path.read_text() if path.exists() else f"# Performance\n\n{START}\n{END}\n"
-    before, rest = old.split(START)
+    before, rest = path.read_text().split(START)
     path.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 
 
@@ -307,6 +300,7 @@ def arguments():
 
 def main():
     options = arguments()
+    load = os.getloadavg()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("bench: needs two cores, one of them for the worker alone")
     bench = Bench(options)
@@ -330,7 +324,7 @@ def main():
             for name, make in subjects.items():
                 nanos[name, flows].append(bench.run(make(), options.seconds))
                 print(f"round {number + 1}, {flows} flows, {name}: {nanos[name, flows][-1]:.1f} ns", flush=True)
-    text = table(options, nanos, statistics.median(bench.rates), huge)
+    text = table(options, nanos, statistics.median(bench.rates), huge, load)
     print("\n" + text)
     if not options.no_write:
         write(options.document, text)
