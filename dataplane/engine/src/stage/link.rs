@@ -87,15 +87,14 @@ impl LinkHeader {
     #[inline]
     pub fn write(&self, frame: &mut Frame<'_>, packet: &mut Packet) -> bool {
         let length = self.length();
-        let Some(start) = (frame.start + packet.l3).checked_sub(length) else { return false };
+        let Some(start) = frame.start.saturating_add(packet.l3).checked_sub(length) else { return false };
         if !self.copy_to(frame.buffer, start) {
             return false;
         }
-        let whole = (frame.len + length) - packet.l3;
+        let moved = |offset: u16| offset.saturating_sub(packet.l3).saturating_add(length);
+        let (whole, l4, end) = (moved(frame.len), moved(packet.l4), moved(packet.end));
         frame.start = start;
-        packet.l4 = packet.l4 + length - packet.l3;
-        packet.end = packet.end + length - packet.l3;
-        packet.l3 = length;
+        (packet.l3, packet.l4, packet.end) = (length, l4, end);
         frame.len = whole.min(packet.end.max(Self::SHORTEST));
         true
     }
