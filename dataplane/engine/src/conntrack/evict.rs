@@ -36,8 +36,9 @@ impl<A: Address> Table<A> {
         self.reserve(shared) || self.evict(shared, now, hash) && self.reserve(shared)
     }
 
+    /// Makes room for one more; false if nothing gives way.
     #[cold]
-    fn evict(&mut self, shared: &mut Shared, now: Tick, hash: u64) -> bool {
+    pub(super) fn evict(&mut self, shared: &mut Shared, now: Tick, hash: u64) -> bool {
         let kernel_buckets = shared.budget.buckets();
         let flows_per_bucket = (2 * u64::from(self.used()) / kernel_buckets).max(1);
         let range = (RANGE * self.buckets()).div_ceil(kernel_buckets).clamp(1, RANGE.min(self.buckets()));

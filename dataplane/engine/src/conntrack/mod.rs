@@ -48,7 +48,7 @@ use self::budget::Lease;
 use self::evict::Sweep;
 use self::pending::PendingFlow;
 use self::table::{Shared, Table};
-use self::track::{Context, Followed};
+use self::track::{Context, Followed, judge_in};
 use self::tuple::{FamilyKeys, Seeds};
 use self::walk::Position;
 use crate::engine::EngineConfig;
@@ -165,14 +165,18 @@ impl Conntrack {
         };
         let place = found.map(|found| found.flow.index);
         let pending = match key.0 {
-            FamilyKeys::V4(key) => match self.v4.track(&mut self.shared, &key, place, &mut cx) {
-                Followed::Known(tracked) => return tracked,
-                Followed::Begins(flow) => PendingFlow::V4(flow),
-            },
-            FamilyKeys::V6(key) => match self.v6.track(&mut self.shared, &key, place, &mut cx) {
-                Followed::Known(tracked) => return tracked,
-                Followed::Begins(flow) => PendingFlow::V6(flow),
-            },
+            FamilyKeys::V4(key) => {
+                match judge_in(&mut self.v4, &mut self.v6, &mut self.shared, &key, place, &mut cx) {
+                    Followed::Known(tracked) => return tracked,
+                    Followed::Begins(flow) => PendingFlow::V4(flow),
+                }
+            }
+            FamilyKeys::V6(key) => {
+                match judge_in(&mut self.v6, &mut self.v4, &mut self.shared, &key, place, &mut cx) {
+                    Followed::Known(tracked) => return tracked,
+                    Followed::Begins(flow) => PendingFlow::V6(flow),
+                }
+            }
         };
         Tracked::New(Pending(pending))
     }

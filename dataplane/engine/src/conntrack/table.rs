@@ -165,9 +165,14 @@ impl<A: Address> Table<A> {
         self.flows.len() as u32
     }
 
+    /// Whether there is memory for one flow more.
+    pub(super) fn has_room(&self) -> bool {
+        self.used < self.capacity
+    }
+
     /// Takes a place for a flow that begins; false where there is none.
     pub(super) fn reserve(&mut self, shared: &mut Shared) -> bool {
-        let granted = self.used < self.capacity && shared.lease.take(&shared.budget);
+        let granted = self.has_room() && shared.lease.take(&shared.budget);
         self.used += u32::from(granted);
         granted
     }

@@ -176,6 +176,21 @@ fn what_is_not_assured_gives_way_in_a_full_table() {
 }
 
 #[test]
+fn what_is_not_assured_gives_way_to_the_other_family() {
+    let budget = budget(8);
+    let mut shard = Shard::new(0, &budget, 8);
+    for port in 0..8 {
+        assert!(shard.pass(&udp(1, 2, port, 1)).is_some());
+    }
+    let mut v6 = vec![2; 12];
+    v6.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+    v6.extend([[0xfd; 16], [0xfe; 16]].concat());
+    v6.extend([0, 1, 0, 2, 0, 8, 0, 0]);
+    assert!(shard.pass(&v6).is_some());
+    assert!(shard.conntrack.v4.used() < 8);
+}
+
+#[test]
 fn a_pending_flow_counts_until_it_is_given_up() {
     let budget = budget(1);
     let mut shard = Shard::new(0, &budget, 8);

@@ -72,6 +72,31 @@ pub(super) enum Followed<A> {
     Begins(NewFlow<A>),
 }
 
+/// Judges a packet by its key. Where its own family has nothing that could give way to a new flow, the other may: the
+/// kernel keeps both in one table.
+#[inline]
+pub(super) fn judge_in<A: Address, B: Address>(
+    table: &mut Table<A>,
+    other: &mut Table<B>,
+    shared: &mut Shared,
+    key: &FamilyKey<A>,
+    found: Option<u32>,
+    cx: &mut Context<'_>,
+) -> Followed<A> {
+    let followed = table.track(shared, key, found, cx);
+    if !matches!(followed, Followed::Known(Tracked::Drop(_))) {
+        return followed;
+    }
+    if table.has_room() && other.evict(shared, cx.now.tick, key.hash) {
+        let again = table.track(shared, key, None, cx);
+        if !matches!(again, Followed::Known(Tracked::Drop(_))) {
+            return again;
+        }
+    }
+    shared.counters.conntrack.drop.add(1);
+    followed
+}
+
 impl<A: Address> Table<A> {
     /// Judges a packet by its key. `found` is what a look-up said earlier in the burst.
     #[inline]
@@ -139,7 +164,6 @@ impl<A: Address> Table<A> {
     #[inline]
     fn begin(&mut self, shared: &mut Shared, key: &FamilyKey<A>, cx: &mut Context<'_>) -> Followed<A> {
         if !self.admit(shared, cx.now.tick, key.hash) {
-            shared.counters.conntrack.drop.add(1);
             return Followed::Known(Tracked::Drop(DropReason::ConntrackFull));
         }
         cx.direction = Direction::Original;

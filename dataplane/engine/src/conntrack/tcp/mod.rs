@@ -7,11 +7,13 @@
 //! Source: RFC 9293, RFC 5961 (challenge ACKs), RFC 1122 section 4.2.2.13; G. van Rooij, "Real Stateful TCP Packet
 //! Filtering in IP Filter", 2001; behaviour observed on Linux 6.18.
 
+mod last;
 mod states;
 mod window;
 
 use sluice_wire::tcp::Segment;
 
+use self::last::Last;
 use self::states::{Kind, Transition, transition};
 use self::window::{Fit, Sides};
 use super::flow::PerDirection;
@@ -36,50 +38,6 @@ pub(in crate::conntrack) struct TcpTrack {
     last_window: u16,
     last_kind: Kind,
     last: Last,
-}
-
-/// More of the last segment, and of an ignored SYN: eight bits.
-#[derive(Clone, Copy, Debug)]
-struct Last(u8);
-
-impl Default for Last {
-    fn default() -> Last {
-        Last(Last::NO_SCALE)
-    }
-}
-
-impl Last {
-    /// In place of the window scale (0 to 14): the ignored SYN had none.
-    const NO_SCALE: u8 = 0x0f;
-    /// The ignored SYN permitted SACK.
-    const SACK: u8 = 0x10;
-    /// A SYN was let through in LAST_ACK: the answer may be a challenge ACK.
-    const CHALLENGE: u8 = 0x20;
-    /// Both sides sent a SYN.
-    const SIMULTANEOUS: u8 = 0x40;
-    /// The last segment went in the reply direction.
-    const REPLY: u8 = 0x80;
-
-    fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
-
-    fn set(&mut self, bit: u8, on: bool) {
-        self.0 = if on { self.0 | bit } else { self.0 & !bit };
-    }
-
-    #[inline(always)]
-    fn direction(self) -> Direction {
-        if self.has(Last::REPLY) { Direction::Reply } else { Direction::Original }
-    }
-
-    fn scale(self) -> Option<u8> {
-        (self.0 & Last::NO_SCALE != Last::NO_SCALE).then_some(self.0 & Last::NO_SCALE)
-    }
-
-    fn set_scale(&mut self, scale: Option<u8>) {
-        self.0 = self.0 & !Last::NO_SCALE | scale.unwrap_or(Last::NO_SCALE) & Last::NO_SCALE;
-    }
 }
 
 /// What the table and its exceptions say of a segment, before the window is looked at.
@@ -267,7 +225,7 @@ impl TcpTrack {
         self.last_window = n.window;
         if kind == Kind::Syn && direction == Direction::Original {
             let (scale, sack) = window::offered(segment);
-            self.last = Last(self.last.0 & Last::REPLY);
+            self.last.forget();
             self.last.set_scale(scale);
             self.last.set(Last::SACK, sack);
             self.last.set(Last::CHALLENGE, old == TcpState::LastAck);
