@@ -9,7 +9,7 @@ use sluice_engine::message::{Command, Event};
 use sluice_engine::world::{NeighbourKey, NeighbourState, World};
 use sluice_rte::Mbuf;
 
-use crate::poll::{Worker, frame};
+use crate::poll::{Worker, frame, port};
 use crate::shell::{Fate, Keys};
 use crate::source::{Source, Tag};
 
@@ -109,7 +109,8 @@ impl Worker {
         for _ in 0..count {
             let Some(mut mbuf) = self.shell.hold.pop(&key) else { return };
             let (origin, ingress) = (origin_of_held(&mbuf, key), Tag::of(&mbuf).ingress());
-            let mut frame = frame(&mut mbuf, origin, &self.interface_ports);
+            let port = port(Source::of(&mbuf), &self.interface_ports);
+            let mut frame = frame(&mut mbuf, origin, port);
             frame.ingress = ingress;
             if reachable {
                 self.engine.release(self.shell.now, &mut frame, key);

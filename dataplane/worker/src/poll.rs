@@ -41,10 +41,10 @@ pub(crate) struct Worker {
 }
 
 /// How the packets of a burst arrived.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Arrival {
-    /// At a queue of this worker's own.
-    Here,
+    /// At a queue of this worker's own, all from one source.
+    Here(Source),
     /// Over a ring, from the worker whose queue they arrived at.
     HandedOver,
 }
@@ -96,16 +96,16 @@ impl Worker {
         if count == 0 {
             return 0;
         }
-        let (mut fit, longest) = (true, input.longest);
+        let (mut fit, longest, source) = (true, input.longest, input.source);
         for mbuf in self.burst.iter_mut() {
-            input.source.mark(mbuf);
+            source.mark(mbuf);
             mbuf.prefetch();
             fit &= unfit(mbuf, longest).is_none();
         }
         if !fit {
             self.sort_out(longest);
         }
-        self.judge(Arrival::Here);
+        self.judge(Arrival::Here(source));
         count
     }
 
@@ -138,12 +138,19 @@ impl Worker {
 
     /// Has the engine judge the burst, and does what it says; the burst is empty afterwards.
     fn judge(&mut self, arrival: Arrival) {
+        let ports = &self.interface_ports;
+        let here = match arrival {
+            Arrival::Here(source) => Some((arrived(source), port(source, ports))),
+            Arrival::HandedOver => None,
+        };
         let mut frames = ArrayVec::<Frame<'_>, { Burst::CAPACITY }>::new();
         for mbuf in self.burst.iter_mut() {
-            let origin = origin(Source::of(mbuf), arrival);
-            let frame = frame(mbuf, origin, &self.interface_ports);
+            let (origin, port) = here.unwrap_or_else(|| {
+                let source = Source::of(mbuf);
+                (handed_over(source), port(source, ports))
+            });
             // As many slots as the burst has.
-            let _ = frames.try_push(frame);
+            let _ = frames.try_push(frame(mbuf, origin, port));
         }
         self.engine.process(self.shell.now, &mut frames, &mut self.shell);
         let (mut fates, mut keys) = (Fates::new(), Keys::new());
@@ -185,14 +192,7 @@ fn unfit(mbuf: &Mbuf, longest: usize) -> Option<DropReason> {
 
 /// A packet's frame for the engine, over its buffer.
 #[inline]
-pub(crate) fn frame<'a>(mbuf: &'a mut Mbuf, origin: Origin, interface_ports: &[PortId]) -> Frame<'a> {
-    let port = match (Source::of(mbuf), origin) {
-        (Source::Wire(port), _) => port,
-        (_, Origin::Local(InterfaceId(at)) | Origin::LocalHandedOver(InterfaceId(at))) => {
-            interface_ports.get(usize::from(at)).copied().unwrap_or(PortId(0))
-        }
-        _ => PortId(0),
-    };
+pub(crate) fn frame(mbuf: &mut Mbuf, origin: Origin, port: PortId) -> Frame<'_> {
     let (rss, ip_checksum, l4_checksum) = (mbuf.rss_hash(), mbuf.ip_checksum(), mbuf.l4_checksum());
     let (buffer, start, len) = mbuf.buffer_mut();
     Frame {
@@ -210,15 +210,34 @@ pub(crate) fn frame<'a>(mbuf: &'a mut Mbuf, origin: Origin, interface_ports: &[P
     }
 }
 
+/// The port that a packet came from; of the box's own packets, the port of the tap's interface.
 #[inline]
-fn origin(source: Source, arrival: Arrival) -> Origin {
-    match (source, arrival) {
-        (Source::Wire(_), Arrival::Here) => Origin::Wire,
-        (Source::Wire(_), Arrival::HandedOver) => Origin::HandedOver,
-        (Source::Local(interface), Arrival::Here) => Origin::Local(interface),
-        (Source::Local(interface), Arrival::HandedOver) => Origin::LocalHandedOver(interface),
+pub(crate) fn port(source: Source, interface_ports: &[PortId]) -> PortId {
+    match source {
+        Source::Wire(port) => port,
+        Source::Local(InterfaceId(at)) => interface_ports.get(usize::from(at)).copied().unwrap_or(PortId(0)),
+        Source::Made => PortId(0),
+    }
+}
+
+/// The origin of a packet that arrived at this worker.
+#[inline]
+fn arrived(source: Source) -> Origin {
+    match source {
+        Source::Wire(_) => Origin::Wire,
+        Source::Local(interface) => Origin::Local(interface),
         // The engine's own packets are never received or handed over.
-        (Source::Made, _) => Origin::LocalHandedOver(InterfaceId(0)),
+        Source::Made => Origin::LocalHandedOver(InterfaceId(0)),
+    }
+}
+
+/// The origin of a packet that arrived at another worker, which counted it.
+#[inline]
+fn handed_over(source: Source) -> Origin {
+    match source {
+        Source::Wire(_) => Origin::HandedOver,
+        Source::Local(interface) => Origin::LocalHandedOver(interface),
+        Source::Made => Origin::LocalHandedOver(InterfaceId(0)),
     }
 }
 
