@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluice_wire::build::IcmpError;
 use sluice_wire::{Packet, Parsed, TcpFlags, Transport, parse, set_addresses};
 
-use crate::conntrack::{Conntrack, FlowBudget, Found, Key, TrackHook, Tracked};
+use crate::conntrack::{Conntrack, FlowBudget, FlowHandle, Key, TrackHook, Tracked};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Origin, Outbox, Outlet};
@@ -60,7 +60,7 @@ struct Arrival {
     sender: Sender,
     raw: Raw,
     key: Option<Key>,
-    found: Option<Found>,
+    hint: Option<FlowHandle>,
 }
 
 impl Engine {
@@ -202,7 +202,7 @@ impl Engine {
 impl Arrival {
     fn none() -> Arrival {
         let sender = Sender::Router;
-        Arrival { at: 0, packet: Packet::NONE, sender, raw: Raw::default(), key: None, found: None }
+        Arrival { at: 0, packet: Packet::NONE, sender, raw: Raw::default(), key: None, hint: None }
     }
 }
 
@@ -229,7 +229,7 @@ fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut [Ar
 #[inline]
 fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> ControlFlow<Verdict> {
     arrival.sender = admit::admit(bench, frame, &mut arrival.packet)?;
-    (arrival.raw, arrival.key, arrival.found) = (Raw::default(), None, None);
+    (arrival.raw, arrival.key, arrival.hint) = (Raw::default(), None, None);
     if let Sender::Wire(ingress) = arrival.sender {
         arrival.raw = raw::prerouting(bench, &arrival.packet, ingress, frame.bytes())?;
         if !arrival.raw.untracked {
@@ -242,13 +242,13 @@ fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival
     ControlFlow::Continue(())
 }
 
-/// Second pass: finds the flows, and asks for their entries.
+/// Second pass: asks for the entries of what are most likely the packets' flows.
 fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
     for arrival in arrivals {
         if let Some(key) = &arrival.key {
-            arrival.found = bench.conntrack.find(bench.now, key);
-            if let Some(found) = &arrival.found {
-                bench.conntrack.prefetch_flow(found.flow);
+            arrival.hint = bench.conntrack.candidate(key);
+            if let Some(flow) = arrival.hint {
+                bench.conntrack.prefetch_flow(flow);
             }
         }
     }
@@ -294,7 +294,7 @@ fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Trac
         TrackHook::Prerouting,
         frame.l4_checksum,
         arrival.key.as_ref(),
-        arrival.found,
+        arrival.hint,
     )
 }
 

@@ -122,11 +122,11 @@ impl World {
         let now = self.now();
         let before = self.conntrack.len();
         let key = self.conntrack.key(packet);
-        let found = key.as_ref().and_then(|key| self.conntrack.find(now, key));
+        let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let hook = if step[7] & 0x40 != 0 { TrackHook::Output } else { TrackHook::Prerouting };
         let checksum = RxChecksum::Good;
         let settings = &self.settings;
-        match self.conntrack.track(now, settings, packet, frame, hook, checksum, key.as_ref(), found) {
+        match self.conntrack.track(now, settings, packet, frame, hook, checksum, key.as_ref(), hint) {
             Tracked::New(pending) if step[7] & 0x80 != 0 => self.conntrack.abandon(pending),
             Tracked::New(pending) => {
                 let key = key.expect("what begins a flow has a key");

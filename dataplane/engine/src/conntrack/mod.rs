@@ -1,8 +1,9 @@
 //! Connection tracking: one worker's shard of flows, with netfilter's meaning of every state.
 //!
-//! The pipeline makes a [`Key`] of each packet of a burst, looks all of them up ([`Conntrack::find`]), and has each
-//! judged in order by [`Conntrack::track`] (the kernel's `nf_conntrack_in`). A flow begins as [`Pending`] and enters
-//! the table at [`Conntrack::confirm`], when no rule dropped its first packet.
+//! The pipeline makes a [`Key`] of each packet of a burst, asks for the memory of all their flows
+//! ([`Conntrack::prefetch`], [`Conntrack::candidate`], [`Conntrack::prefetch_flow`]), and has each judged in order by
+//! [`Conntrack::track`] (the kernel's `nf_conntrack_in`). A flow begins as [`Pending`] and enters the table at
+//! [`Conntrack::confirm`], when no rule dropped its first packet.
 //!
 //! | file | what |
 //! |---|---|
@@ -118,6 +119,17 @@ impl Conntrack {
         }
     }
 
+    /// The flow that is most likely the packet's, by the index alone: no flow is looked at, so that its memory can be
+    /// asked for before it is needed. [`Conntrack::track`] looks whether it is, and whether it still is.
+    #[inline]
+    pub fn candidate(&self, key: &Key) -> Option<FlowHandle> {
+        let (family, index) = match &key.0 {
+            FamilyKeys::V4(key) => (Family::V4, self.v4.candidate(key.hash)?),
+            FamilyKeys::V6(key) => (Family::V6, self.v6.candidate(key.hash)?),
+        };
+        Some(FlowHandle { family, index })
+    }
+
     /// The live flow of a packet.
     #[inline]
     pub fn find(&self, now: Now, key: &Key) -> Option<Found> {
@@ -138,7 +150,7 @@ impl Conntrack {
     }
 
     /// Judges a packet that is to be tracked, and changes its flow. `frame` is the frame that `packet` was parsed
-    /// from; `found` may come from before earlier packets of the burst changed the table.
+    /// from; `hint` is what [`Conntrack::candidate`] said, or None.
     #[inline]
     #[allow(clippy::too_many_arguments)] // the seam to the pipeline: each is from another place
     pub fn track(
@@ -150,7 +162,7 @@ impl Conntrack {
         hook: TrackHook,
         checksum: RxChecksum,
         key: Option<&Key>,
-        found: Option<Found>,
+        hint: Option<FlowHandle>,
     ) -> Tracked {
         let mut cx = Context { now, settings, packet, frame, hook, checksum, direction: Direction::Original };
         self.acct = settings.acct;
@@ -163,7 +175,7 @@ impl Conntrack {
             self.shared.counters.conntrack.invalid.add(1);
             return Tracked::Invalid;
         };
-        let place = found.map(|found| found.flow.index);
+        let place = hint.map(|flow| flow.index);
         let pending = match key.0 {
             FamilyKeys::V4(key) => {
                 match judge_in(&mut self.v4, &mut self.v6, &mut self.shared, &key, place, &mut cx) {

@@ -81,11 +81,11 @@ impl Replay {
         let frame = [&[2; 12][..], &ethertype[..], datagram].concat();
         let Ok(Parsed::Ip(packet)) = parse(&frame) else { return "-" };
         let key = self.conntrack.key(&packet);
-        let found = key.as_ref().and_then(|key| self.conntrack.find(self.now, key));
+        let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let checksum = RxChecksum::Unknown;
         let settings = self.settings.clone();
         let tracked =
-            self.conntrack.track(self.now, &settings, &packet, &frame, hook, checksum, key.as_ref(), found);
+            self.conntrack.track(self.now, &settings, &packet, &frame, hook, checksum, key.as_ref(), hint);
         match tracked {
             Tracked::Flow { state: CtState::New, .. } => "new",
             Tracked::Flow { .. } => "established",

@@ -108,6 +108,12 @@ impl<A: Address> Table<A> {
         }
     }
 
+    /// The flow that is most likely that of a hash.
+    #[inline(always)]
+    pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
+        self.index.find(hash, Some)
+    }
+
     /// The live flow of a packet.
     #[inline(always)]
     pub(super) fn find(&self, now: Tick, key: &FamilyKey<A>) -> Option<(u32, Direction)> {

@@ -35,9 +35,9 @@ impl Shard {
     fn track(&mut self, frame: &[u8]) -> Tracked {
         let Ok(Parsed::Ip(packet)) = parse(frame) else { panic!("frames here are good") };
         let key = self.conntrack.key(&packet);
-        let found = key.as_ref().and_then(|key| self.conntrack.find(self.now, key));
+        let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
-        self.conntrack.track(self.now, &self.settings, &packet, frame, hook, checksum, key.as_ref(), found)
+        self.conntrack.track(self.now, &self.settings, &packet, frame, hook, checksum, key.as_ref(), hint)
     }
 
     /// Judges a packet, and confirms its flow if it begins one.

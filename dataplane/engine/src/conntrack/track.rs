@@ -80,10 +80,10 @@ pub(super) fn judge_in<A: Address, B: Address>(
     other: &mut Table<B>,
     shared: &mut Shared,
     key: &FamilyKey<A>,
-    found: Option<u32>,
+    hint: Option<u32>,
     cx: &mut Context<'_>,
 ) -> Followed<A> {
-    let followed = table.track(shared, key, found, cx);
+    let followed = table.track(shared, key, hint, cx);
     if !matches!(followed, Followed::Known(Tracked::Drop(_))) {
         return followed;
     }
@@ -98,16 +98,17 @@ pub(super) fn judge_in<A: Address, B: Address>(
 }
 
 impl<A: Address> Table<A> {
-    /// Judges a packet by its key. `found` is what a look-up said earlier in the burst.
+    /// Judges a packet by its key. `hint` is what the index said earlier in the burst: another flow may have come or
+    /// gone meanwhile, or have the same tag.
     #[inline]
     pub(super) fn track(
         &mut self,
         shared: &mut Shared,
         key: &FamilyKey<A>,
-        found: Option<u32>,
+        hint: Option<u32>,
         cx: &mut Context<'_>,
     ) -> Followed<A> {
-        let known = found.and_then(|place| Some((place, self.direction_at(cx.now.tick, key, place)?)));
+        let known = hint.and_then(|place| Some((place, self.direction_at(cx.now.tick, key, place)?)));
         let Some((place, direction)) = known.or_else(|| self.find_or_reap(shared, cx.now.tick, key)) else {
             return self.begin(shared, key, cx);
         };

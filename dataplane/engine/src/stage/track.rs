@@ -35,7 +35,6 @@ pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
     let bench = &mut *t.bench;
     let settings = &bench.world.settings.conntrack;
     let key = bench.conntrack.key(t.packet);
-    let found = key.as_ref().and_then(|key| bench.conntrack.find(bench.now, key));
     bench.conntrack.track(
         bench.now,
         settings,
@@ -44,7 +43,7 @@ pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
         TrackHook::Output,
         t.frame.l4_checksum,
         key.as_ref(),
-        found,
+        None,
     )
 }
 
