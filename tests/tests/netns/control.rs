@@ -106,7 +106,7 @@ fn reload_takes_what_it_can_and_names_the_rest() {
     // SIGHUP is the same.
     lab.write("policy.yaml", "filter: {forward: {policy: drop, rules: []}}\n");
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_log("reload");
+    daemon.wait_until(|| daemon.ask(&["show", "policy"]).contains("policy: drop"));
     assert!(
         !lab.run("client", &["ping", "-q", "-c", "2", "-i", "0.5", "-W", "1", "10.2.0.2"]).status.success()
     );

