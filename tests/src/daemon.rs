@@ -133,11 +133,12 @@ impl<'a> Daemon<'a> {
 
     /// Polls its log for a line that contains `words`; panics after ten seconds.
     pub fn wait_for_log(&self, words: &str) {
-        assert!(
-            until(Duration::from_secs(10), || self.log().contains(words)),
-            "no '{words}' in:\n{}",
-            self.log()
-        );
+        self.wait_until(|| self.log().contains(words));
+    }
+
+    /// Polls until `done`; panics with the log after ten seconds.
+    pub fn wait_until(&self, done: impl FnMut() -> bool) {
+        assert!(until(Duration::from_secs(10), done), "it did not come to that:\n{}", self.log());
     }
 }
 
