@@ -113,7 +113,7 @@ pub struct WorkerCounters {
     pub conntrack: ConntrackCounters,
     /// Packets given to another worker.
     pub handed_over: Counter,
-    /// Packets waiting for a neighbour or for reassembly (gauge).
+    /// Received packets waiting for a neighbour or for reassembly (gauge).
     pub held: Counter,
     /// Drops of what the box itself sent; not part of the sum over received packets.
     pub local_drops: [Counter; DropReason::COUNT],

@@ -9,6 +9,8 @@ use sluice_engine::ids::{Millis, Tick};
 use sluice_engine::world::NeighbourKey;
 use sluice_rte::Mbuf;
 
+use crate::source::Source;
+
 /// Packets for one next hop; the kernel's default (`unres_qlen_bytes`) comes to about a hundred.
 const PER_NEIGHBOUR: u32 = 64;
 
@@ -26,6 +28,8 @@ pub(crate) struct Hold {
     free: u32,
     queues: HashMap<NeighbourKey, Queue>,
     packets: usize,
+    /// Those of them that were received: what the box made itself is no part of the sum over received packets.
+    received: usize,
 }
 
 struct Slot {
@@ -47,7 +51,7 @@ impl Hold {
         let slots = (0..capacity).map(|at| Slot { mbuf: None, next: at + 1 }).collect();
         // Twice the entries, so that the map never grows while it runs.
         let queues = HashMap::with_capacity(capacity as usize * 2);
-        let mut hold = Hold { slots, free: 0, queues, packets: 0 };
+        let mut hold = Hold { slots, free: 0, queues, packets: 0, received: 0 };
         match hold.slots.last_mut() {
             Some(last) => last.next = NONE,
             None => hold.free = NONE,
@@ -58,6 +62,11 @@ impl Hold {
     /// Packets that wait.
     pub(crate) fn len(&self) -> usize {
         self.packets
+    }
+
+    /// Packets that wait and came by the wire.
+    pub(crate) fn received(&self) -> usize {
+        self.received
     }
 
     /// Keeps a packet, and gives back the one that had to go for it, if any.
@@ -87,6 +96,7 @@ impl Hold {
         slot.next = self.free;
         self.free = at;
         self.packets -= 1;
+        self.received -= usize::from(is_received(&mbuf));
         if queue.count == 0 {
             self.queues.remove(key);
         }
@@ -111,8 +121,9 @@ impl Hold {
         let Some(slot) = self.slots.get_mut(at as usize) else { return Err(mbuf) };
         self.free = slot.next;
         slot.next = NONE;
-        slot.mbuf = Some(mbuf);
         self.packets += 1;
+        self.received += usize::from(is_received(&mbuf));
+        slot.mbuf = Some(mbuf);
         let empty = Queue { head: at, tail: at, count: 0, deadline: now.after(TIMEOUT) };
         let queue = self.queues.entry(key).or_insert(empty);
         let previous = std::mem::replace(&mut queue.tail, at);
@@ -124,4 +135,8 @@ impl Hold {
         }
         Ok(())
     }
+}
+
+fn is_received(mbuf: &Mbuf) -> bool {
+    matches!(Source::of(mbuf), Source::Wire(_))
 }

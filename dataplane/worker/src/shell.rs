@@ -169,7 +169,7 @@ impl Shell {
                 moved += count;
             }
         }
-        self.account.counters.held.set(self.hold.len() as u64);
+        self.account.counters.held.set(self.hold.received() as u64);
         moved
     }
 

@@ -1,7 +1,7 @@
 //! The next hops on every link: asked for, believed for a while, verified while in use, forgotten.
 //!
 //! A state machine without sockets and clock: time comes in as an argument, frames go out as [`Action`]s. Workers see
-//! its entries as [`NeighbourState`] and say through [`Event::Resolve`](sluice_engine::message::Event) whom they miss.
+//! its entries as [`NeighbourState`](sluice_engine::world::NeighbourState) and say through [`Event::Resolve`](sluice_engine::message::Event) whom they miss.
 //! One table for ARP (`arp`) and neighbour discovery (`nd`), which differ only in their messages.
 //!
 //! What a host may claim about itself is limited: messages change entries that the router asked for or already has,
