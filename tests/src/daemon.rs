@@ -115,6 +115,17 @@ impl<'a> Daemon<'a> {
         )
     }
 
+    /// Every packet received ends in exactly one place. Counters are read while packets come, so a sum that is off is
+    /// read again before it counts.
+    pub fn assert_adds_up(&self) {
+        let mut sums = (0, 0);
+        let equal = until(Duration::from_secs(3), || {
+            sums = self.metrics().received_and_ended();
+            sums.0 == sums.1
+        });
+        assert!(equal, "received {}, ended {}:\n{}", sums.0, sums.1, self.ask(&["show", "drops"]));
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);

@@ -1,6 +1,6 @@
 //! The policy compiler: from the policy file's typed model to the engine's [`Ruleset`].
 //!
-//! [`check`] is all of it, as `sluice check` and every `apply` want it: [`compile`], then the policy's own tests
+//! [`check`] is all of it, as `sluice check` and every `apply` want it: [`compile()`], then the policy's own tests
 //! against the compiled rules. A policy that asks for what the data plane cannot do yet is refused here, each place
 //! with its line; what the policy file says by itself was checked by `sluice-config` before.
 //!
@@ -44,7 +44,7 @@ pub fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compile
 /// test's destination is the router itself is told by what the test says.
 ///
 /// # Errors
-/// As [`compile`]; and one diagnostic for each test that fails.
+/// As [`compile()`]; and one diagnostic for each test that fails.
 pub fn check(policy: &Policy, system: Option<&System>, workers: usize) -> Result<Compiled, Diagnostics> {
     let names = system.map_or_else(|| Names::as_given(policy), Names::of);
     let mut compiled = compile(policy, &names, workers)?;

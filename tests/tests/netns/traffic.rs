@@ -24,8 +24,7 @@ fn ping_and_http(workers: usize) {
     }
     let flows = daemon.ask(&["conntrack", "list", "-p", "tcp", "--dport", "80"]);
     assert_eq!(flows.lines().filter(|l| l.contains("[ASSURED]")).count(), 16, "{flows}");
-    let (received, ended) = daemon.metrics().received_and_ended();
-    assert_eq!(received, ended);
+    daemon.assert_adds_up();
     daemon.stop();
 }
 
@@ -52,7 +51,7 @@ fn iperf3(workers: usize) {
         }
     }
     let metrics = daemon.metrics();
-    assert_eq!(metrics.received_and_ended().0, metrics.received_and_ended().1);
+    daemon.assert_adds_up();
     if workers > 1 {
         let shares: Vec<u64> = (0..workers)
             .map(|w| metrics.sum("sluice_worker_packets_total", &[&format!("worker=\"{w}\"")]))
