@@ -51,6 +51,8 @@ pub struct Boot {
     pub(crate) system: System,
     pub(crate) history: History,
     pub(crate) policy: Ready,
+    /// The policy is the file's, and not the one that was applied last.
+    is_new: bool,
 }
 
 /// What the data plane is started with, beside its devices.
@@ -73,9 +75,22 @@ impl Boot {
     /// What is wrong, with its place.
     pub fn load(path: &Path) -> Result<Boot, BootError> {
         let (system, text) = read_system(path).map_err(BootError::Refused)?;
-        let mut history = History::open(&system.state)?;
-        let policy = choose(&system, &mut history)?;
-        Ok(Boot { path: path.to_owned(), text, system, history, policy })
+        let history = History::open(&system.state)?;
+        let (policy, is_new) = choose(&system, &history)?;
+        Ok(Boot { path: path.to_owned(), text, system, history, policy, is_new })
+    }
+
+    /// Remembers the policy, once workers run on it: a start that fails later must not leave behind a policy that never
+    /// ran. Where it cannot be written it runs all the same, and is read again at the next start.
+    pub fn remember(&mut self) {
+        if !self.is_new {
+            return;
+        }
+        let source = &self.policy.source;
+        let kept = self.history.add(source.clone()).map(drop);
+        if let Err(error) = kept.and_then(|()| self.history.note_read(&digest(source))) {
+            tracing::error!(%error, "the policy could not be written to the state folder");
+        }
     }
 
     /// The system file's model.
@@ -147,13 +162,17 @@ pub(crate) fn compile(
     Ok(Ready { source: policy.source, compiled, seconds: began.elapsed().as_secs_f64() })
 }
 
-fn choose(system: &System, history: &mut History) -> Result<Ready, BootError> {
+/// The policy that starts, and whether it is another one than was applied last.
+fn choose(system: &System, history: &History) -> Result<(Ready, bool), BootError> {
     let read = read_policy(system);
     let is_new = read.as_ref().map_or(true, |(policy, _)| history.is_new(&digest(&policy.source)));
     let mut refused = None;
     if is_new {
         match read.and_then(|(policy, found)| compile(system, policy, found, Instant::now())) {
-            Ok(ready) => return Ok(keep(history, ready)),
+            Ok(ready) => {
+                warn(&ready.compiled.warnings);
+                return Ok((ready, true));
+            }
             Err(errors) => refused = Some(errors),
         }
     }
@@ -169,18 +188,8 @@ fn choose(system: &System, history: &mut History) -> Result<Ready, BootError> {
     let began = Instant::now();
     let (policy, found) =
         Policy::from_source(&last.source, Some(&system.interface_names())).map_err(BootError::Refused)?;
-    compile(system, policy, found, began).map_err(BootError::Refused)
-}
-
-/// Remembers the policy of the file; where that fails it runs all the same, and is read again at the next start.
-fn keep(history: &mut History, ready: Ready) -> Ready {
-    warn(&ready.compiled.warnings);
-    let read = digest(&ready.source);
-    let kept = history.add(ready.source.clone()).map(drop).and_then(|()| history.note_read(&read));
-    if let Err(error) = kept {
-        tracing::error!(%error, "the policy could not be written to the state folder");
-    }
-    ready
+    let ready = compile(system, policy, found, began).map_err(BootError::Refused)?;
+    Ok((ready, false))
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ fn start(
         flow_capacity: launch.flow_capacity,
         seed: RandomState::new().hash_one(std::process::id()),
     })?;
+    boot.remember();
     let mailboxes = dataplane.commands().to_vec();
     let events = dataplane.events().clone();
     let dataplane = Running::new(dataplane);

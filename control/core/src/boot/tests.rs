@@ -35,9 +35,11 @@ impl Folder {
         Boot::load(&self.0.join("sluice.yaml"))
     }
 
-    /// The text of the policy that starts.
+    /// The text of the policy that starts, and runs.
     fn starts(&self) -> String {
-        self.boot().unwrap().policy.source.text
+        let mut boot = self.boot().unwrap();
+        boot.remember();
+        boot.policy.source.text
     }
 }
 
@@ -66,6 +68,13 @@ fn a_bad_file_does_not_keep_the_last_policy_from_running() {
     assert_eq!(folder.policy(BAD).starts(), ACCEPT);
     fs::remove_file(folder.0.join("policy.yaml")).unwrap();
     assert_eq!(folder.starts(), ACCEPT);
+}
+
+#[test]
+fn a_policy_that_never_ran_is_not_the_last_applied_one() {
+    let folder = Folder::new("never-ran");
+    drop(folder.policy(ACCEPT).boot().unwrap());
+    assert!(folder.policy(BAD).boot().is_err());
 }
 
 #[test]
