@@ -66,6 +66,11 @@ pub(super) fn configure(links: &mut Links, system: &System) -> Result<(), Kernel
 fn configure_tap(links: &mut Links, tap: Link, interface: &Interface) -> Result<(), KernelError> {
     let name = &interface.name;
     let step = |what: &'static str| move || format!("tap {name}: {what}");
+    // The driver brings a new tap up as the kernel's defaults have it: looking for duplicates of its link-local address,
+    // for a second in which that cannot be used. IPv6 begins anew there, once the settings below are made.
+    if sysctl::read("ipv6", name, "accept_dad").is_ok_and(|dad| dad != "0") {
+        let _ = sysctl::write("ipv6", name, "disable_ipv6", "1");
+    }
     for (family, key, value) in SYSCTLS {
         // A kernel built without IPv6, or without one of the settings, has nothing to set there.
         let _ = sysctl::write(family, name, key, value);
