@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Result;
 use sd_notify::NotifyState;
@@ -17,6 +18,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Arguments;
 use crate::dataplane::{self, Running};
+
+/// Between the start of all ports and being ready.
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Starts, runs until told to stop, and puts everything back.
 ///
@@ -89,6 +93,12 @@ async fn serve(started: &Started, system: &System, mut signals: Signals) -> Resu
     tokio::spawn(groups::follow(Arc::clone(control)));
     let workers = Arc::clone(control).serve_workers(started.events.clone());
     tokio::pin!(workers);
+    // The kernel has reported the groups of the taps' addresses by then (RFC 3810 §6.1, at the interval that taps are set
+    // up with): whoever waits for this router finds it settled.
+    tokio::select! {
+        ended = &mut workers => return Ok(ended?),
+        () = tokio::time::sleep(SETTLING) => {}
+    }
     tracing::info!("ready");
     notify(&[NotifyState::Ready]);
     loop {
