@@ -19,8 +19,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::Arguments;
 use crate::dataplane::{self, Running};
 
-/// Between the start of all ports and being ready.
-const SETTLING: Duration = Duration::from_millis(100);
+/// How often, and how many times, the taps are looked at before the router is ready without them.
+const SETTLING: (Duration, u32) = (Duration::from_millis(20), 100);
+
+/// The kernel has reported the groups of an address twice within this time, at the interval that taps are set up with.
+const REPORTING: Duration = Duration::from_millis(60);
 
 /// Starts, runs until told to stop, and puts everything back.
 ///
@@ -34,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let system = boot.system().clone();
     let kernel = Arc::new(Mutex::new(KernelInterfaces::prepare(&system, arguments.force)?));
     let started = start(arguments, boot, &system, &kernel)?;
-    let result = runtime.block_on(serve(&started, &system, signals));
+    let result = runtime.block_on(serve(&started, &system, &kernel, signals));
     // Tasks first, they hold what is taken apart; then workers and ports; then the kernel gets its interfaces back.
     drop(runtime);
     started.dataplane.stop();
@@ -82,7 +85,12 @@ fn start(
 }
 
 /// Everything that runs beside the workers, until a signal ends it.
-async fn serve(started: &Started, system: &System, mut signals: Signals) -> Result<()> {
+async fn serve(
+    started: &Started,
+    system: &System,
+    kernel: &Mutex<KernelInterfaces>,
+    mut signals: Signals,
+) -> Result<()> {
     let control = &started.control;
     let socket = ApiSocket::open(&system.control.api)?;
     if let Some(address) = system.control.metrics {
@@ -93,11 +101,9 @@ async fn serve(started: &Started, system: &System, mut signals: Signals) -> Resu
     tokio::spawn(groups::follow(Arc::clone(control)));
     let workers = Arc::clone(control).serve_workers(started.events.clone());
     tokio::pin!(workers);
-    // The kernel has reported the groups of the taps' addresses by then (RFC 3810 §6.1, at the interval that taps are set
-    // up with): whoever waits for this router finds it settled.
     tokio::select! {
         ended = &mut workers => return Ok(ended?),
-        () = tokio::time::sleep(SETTLING) => {}
+        () = settled(kernel, system) => {}
     }
     tracing::info!("ready");
     notify(&[NotifyState::Ready]);
@@ -114,6 +120,18 @@ async fn serve(started: &Started, system: &System, mut signals: Signals) -> Resu
     tracing::info!("stopping");
     notify(&[NotifyState::Stopping]);
     Ok(())
+}
+
+/// Waits until the kernel has given the taps their link-local addresses and reported their groups (RFC 3810 §6.1):
+/// whoever waits for this router finds it settled.
+async fn settled(kernel: &Mutex<KernelInterfaces>, system: &System) {
+    for _ in 0..SETTLING.1 {
+        if kernel.lock().is_ok_and(|mut kernel| kernel.taps_are_settled(system)) {
+            break;
+        }
+        tokio::time::sleep(SETTLING.0).await;
+    }
+    tokio::time::sleep(REPORTING).await;
 }
 
 async fn reload(control: Arc<Control>) {

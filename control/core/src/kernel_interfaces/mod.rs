@@ -135,6 +135,12 @@ impl KernelInterfaces {
         taps::configure(&mut self.links, system)
     }
 
+    /// Whether the kernel has made the taps' link-local addresses: it does when it notices that a link is up, which may
+    /// be a second later, and reports multicast groups then. True where there is no IPv6.
+    pub fn taps_are_settled(&mut self, system: &System) -> bool {
+        taps::are_settled(&mut self.links, system)
+    }
+
     /// Puts back what a daemon left that was killed. Failures are logged: they must not keep this one from starting.
     fn mend(&mut self) {
         match self.file.load() {

@@ -28,12 +28,14 @@ const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 /// The data plane resolves neighbours, detects duplicates and hears no router advertisements; the kernel, behind a link
 /// without ARP, need not. `addr_gen_mode` 0 makes the same link-local address as the data plane's, from the MAC.
-const SYSCTLS: [(&str, &str, &str); 16] = [
+const SYSCTLS: [(&str, &str, &str); 17] = [
     ("ipv6", "accept_dad", "0"),
     ("ipv6", "accept_ra", "0"),
     ("ipv6", "accept_redirects", "0"),
     ("ipv6", "autoconf", "0"),
     ("ipv6", "router_solicitations", "0"),
+    // Also the longest that the kernel waits before it takes a link-local address for its own.
+    ("ipv6", "router_solicitation_delay", "0"),
     ("ipv6", "addr_gen_mode", "0"),
     // Reports of the groups of its own addresses are repeated at once, and not in the middle of what follows.
     ("ipv6", "mldv2_unsolicited_report_interval", "10"),
@@ -61,6 +63,17 @@ pub(super) fn configure(links: &mut Links, system: &System) -> Result<(), Kernel
         }
     }
     configure_routes(links, system, &indexes)
+}
+
+/// Whether every tap has its link-local address, or no IPv6. What the kernel does not answer counts as settled.
+pub(super) fn are_settled(links: &mut Links, system: &System) -> bool {
+    system.interfaces.iter().all(|interface| {
+        if !sysctl::read("ipv6", &interface.name, "disable_ipv6").is_ok_and(|disabled| disabled == "0") {
+            return true;
+        }
+        let Ok(Some(tap)) = links.find(&interface.name) else { return true };
+        links.addresses(tap.index).map_or(true, |list| list.iter().filter_map(address_of).any(is_link_local))
+    })
 }
 
 fn configure_tap(links: &mut Links, tap: Link, interface: &Interface) -> Result<(), KernelError> {
