@@ -76,7 +76,7 @@ proptest! {
 /// A policy that has everything, cut off or changed at any byte.
 #[test]
 fn damaged_policies_are_read_or_refused() {
-    let whole = include_str!("../examples/home-router/policy.yaml");
+    let whole = include_str!("../examples/office-router/policy.yaml");
     for cut in (0..whole.len()).filter(|cut| whole.is_char_boundary(*cut)) {
         let (head, tail) = whole.split_at(cut);
         read(head);

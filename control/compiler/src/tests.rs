@@ -304,3 +304,28 @@ proptest! {
         }
     }
 }
+
+/// What people start from compiles, passes its own tests, and says nothing.
+#[test]
+fn the_examples_are_valid_to_the_last_warning() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/examples");
+    let mut seen = 0;
+    for example in std::fs::read_dir(folder).unwrap() {
+        let example = example.unwrap().path();
+        let (system, warnings) = System::load(&example.join("sluice.yaml")).unwrap_or_else(|e| panic!("{e}"));
+        assert!(warnings.is_empty(), "{warnings}");
+        let names = system.interface_names();
+        let policy = Policy::load(&example.join("policy.yaml"), Some(&names));
+        let (policy, warnings) = policy.unwrap_or_else(|e| panic!("{e}"));
+        assert!(warnings.is_empty(), "{warnings}");
+        let compiled = check(&policy, Some(&system), 1).unwrap_or_else(|e| panic!("{e}"));
+        assert!(
+            compiled.warnings.is_empty() && compiled.tests > 0,
+            "{}: {}",
+            example.display(),
+            compiled.warnings
+        );
+        seen += 1;
+    }
+    assert!(seen >= 3);
+}
