@@ -43,8 +43,31 @@ fn main() -> ExitCode {
     match run::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sluiced: {error:#}");
+            eprintln!("sluiced: {}", in_one_line(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error with its causes, but for those that it quotes already.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut line, cause| {
+        if !line.contains(&cause) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(&cause);
+        }
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_one_line;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::from_raw_os_error(1);
+        let error = anyhow::Error::new(cause).context("port taken").context("metrics: port taken");
+        assert_eq!(in_one_line(&error), "metrics: port taken: Operation not permitted (os error 1)");
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // From here on a signal is kept until it can be obeyed: a start that is half done is undone.
     let signals = runtime.block_on(async { Signals::new() })?;
+    permitted()?;
     let boot = Boot::load(&arguments.config)?;
     let system = boot.system().clone();
     let kernel = Arc::new(Mutex::new(KernelInterfaces::prepare(&system, arguments.force)?));
@@ -44,6 +45,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     drop(started);
     drop(kernel);
     result
+}
+
+/// Interfaces, raw sockets and sysctls need rights; without them, this is said before anything is touched.
+fn permitted() -> Result<()> {
+    /// CAP_NET_ADMIN and CAP_NET_RAW (capabilities(7)).
+    const NEEDED: u64 = 1 << 12 | 1 << 13;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    // Where the kernel does not say, it will refuse what is not permitted by itself.
+    if effective.is_some_and(|held| held & NEEDED != NEEDED) {
+        anyhow::bail!("not permitted: root, or CAP_NET_ADMIN and CAP_NET_RAW, are needed");
+    }
+    Ok(())
 }
 
 /// A data plane with control beside it.

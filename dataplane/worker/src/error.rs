@@ -41,6 +41,14 @@ pub enum StartError {
         /// Megabytes free.
         free_mb: u32,
     },
+    /// The machine has less memory than packet buffers need.
+    #[error("memory: {needed_mb} MB needed, {available_mb} MB available (fewer mbufs need less)")]
+    LittleMemory {
+        /// Megabytes needed.
+        needed_mb: u32,
+        /// Megabytes available.
+        available_mb: u64,
+    },
     /// Packet buffers could not be had.
     #[error("memory: {mbufs} packet buffers of {room} bytes: {reason}")]
     NoMemory {

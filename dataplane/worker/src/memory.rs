@@ -29,12 +29,15 @@ impl MemoryPlan {
     /// Sizes buffers for the largest MTU, and looks for huge pages.
     ///
     /// # Errors
-    /// [`StartError::NoHugepages`] where they are required; [`StartError::Config`] for an MTU that no buffer holds.
+    /// [`StartError::NoHugepages`] where they are required, [`StartError::LittleMemory`]; [`StartError::Config`] for an MTU that no buffer holds.
     pub(crate) fn new(config: &DataplaneConfig) -> Result<MemoryPlan, StartError> {
         let room = room(config)?;
         let bytes = memory_needed(config.mbufs, room);
         let needed_mb = u32::try_from(bytes.div_ceil(1 << 20) + OTHER_MB).unwrap_or(u32::MAX);
         let hugepages = choose(config.hugepages, needed_mb, free_huge_pages_mb())?;
+        if !hugepages {
+            fits(needed_mb, available_mb())?;
+        }
         Ok(MemoryPlan { room, needed_mb, hugepages })
     }
 }
@@ -72,6 +75,24 @@ fn choose(wanted: Hugepages, needed_mb: u32, free_mb: u64) -> Result<bool, Start
     }
 }
 
+/// Ordinary memory is promised by the kernel without limit, and whoever uses it up is killed: so it is asked first.
+fn fits(needed_mb: u32, available_mb: Option<u64>) -> Result<(), StartError> {
+    match available_mb {
+        Some(available_mb) if available_mb < u64::from(needed_mb) => {
+            Err(StartError::LittleMemory { needed_mb, available_mb })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the kernel reckons can be used without swapping (proc_meminfo(5), MemAvailable), in MiB; None where it does not say.
+fn available_mb() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +128,13 @@ mod tests {
         assert!(!choose(Hugepages::Auto, 100, 99).unwrap());
         assert!(!choose(Hugepages::Off, 100, 100).unwrap());
         assert!(choose(Hugepages::Required, 100, 99).is_err());
+    }
+
+    #[test]
+    fn what_the_machine_does_not_have_is_not_asked_for() {
+        assert!(fits(100, Some(100)).is_ok() && fits(100, None).is_ok());
+        let refused = fits(100, Some(99)).unwrap_err().to_string();
+        assert_eq!(refused, "memory: 100 MB needed, 99 MB available (fewer mbufs need less)");
+        assert!(available_mb().is_some_and(|mb| mb > 0));
     }
 }

@@ -111,6 +111,7 @@ impl Daemon {
         fs::write(folder.join("policy.yaml"), ACCEPT).unwrap();
 
         let mut boot = Boot::load(&folder.join("sluice.yaml")).unwrap();
+        boot.remember();
         let kernel = Arc::new(Mutex::new(KernelInterfaces::prepare(boot.system(), false).unwrap()));
         let macs = vec![MacAddr([2, 0, 0, 0, 0, 1])];
         let launch = boot.launch(&macs, WORKERS);
