@@ -16,8 +16,9 @@ use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 use crate::conntrack::{ActionId, CtState, Stored};
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
-use crate::ruleset::{Counted, Effects};
+use crate::ruleset::{Counted, CounterId, Effects};
 use crate::stage::link::LinkHeader;
+use crate::stage::stateless::Plans;
 use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{Interfaces, NeighbourKey, NeighbourState, World};
@@ -30,12 +31,14 @@ pub(crate) struct Decisions {
     /// Raised whenever all are forgotten; never 0, which flows begin with.
     generation: Generation,
     list: Vec<Decision>,
+    /// What is done without asking a flow.
+    pub plans: Plans,
     index: HashMap<Sameness, ActionId, BuildHasherDefault<Mix>>,
 }
 
 /// What is done with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Outcome {
+pub(crate) enum Outcome {
     Forward(NeighbourKey),
     Deliver(InterfaceId),
     Drop(DropReason),
@@ -91,7 +94,7 @@ impl Hasher for Mix {
 }
 
 /// A decision with all that it takes to carry it out.
-struct Decision {
+pub(crate) struct Decision {
     outcome: Outcome,
     /// Of [`Outcome::Forward`], with the MAC address that the neighbours of `epoch` have.
     link: LinkHeader,
@@ -109,6 +112,7 @@ impl Decisions {
         Decisions {
             generation: Generation(1),
             list: Vec::with_capacity(LIMIT),
+            plans: Plans::new(),
             index: HashMap::with_capacity_and_hasher(LIMIT, BuildHasherDefault::default()),
         }
     }
@@ -138,7 +142,8 @@ impl Decisions {
 }
 
 impl Decision {
-    fn new(outcome: Outcome, counted: Counted, interfaces: &Interfaces) -> Option<Decision> {
+    /// A decision about what leaves by one of `interfaces`; None if it is not among them.
+    pub fn new(outcome: Outcome, counted: Counted, interfaces: &Interfaces) -> Option<Decision> {
         let interface = match outcome {
             Outcome::Forward(key) => interfaces.get(key.interface)?,
             Outcome::Deliver(id) => interfaces.get(id)?,
@@ -231,12 +236,7 @@ pub(crate) fn replay(
             {
                 return None;
             }
-            rewrite::decrement_ttl(frame.bytes_mut(), packet);
-            frame.egress = Some(interface);
-            match decision.link.write(frame, packet) {
-                true => Verdict::Transmit(decision.port),
-                false => Verdict::Drop(DropReason::NoBuffer),
-            }
+            decision.send(frame, packet, interface)
         }
         Outcome::Deliver(interface) => {
             let mut link = decision.link;
@@ -256,10 +256,39 @@ pub(crate) fn replay(
 }
 
 impl Decision {
+    /// The rules that it counts for.
+    #[inline]
+    pub fn counted(&self) -> &[CounterId] {
+        self.counted.ids()
+    }
+
+    /// What is done.
+    #[inline]
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The next hop has this MAC address.
+    #[inline]
+    pub fn set_neighbour(&mut self, mac: MacAddr) {
+        self.link.set_destination(mac);
+    }
+
+    /// Sends a packet to the next hop, whose MAC address is known.
+    #[inline]
+    pub fn send(&self, frame: &mut Frame<'_>, packet: &mut Packet, egress: InterfaceId) -> Verdict {
+        rewrite::decrement_ttl(frame.bytes_mut(), packet);
+        frame.egress = Some(egress);
+        match self.link.write(frame, packet) {
+            true => Verdict::Transmit(self.port),
+            false => Verdict::Drop(DropReason::NoBuffer),
+        }
+    }
+
     /// Whether the link header has the next hop's MAC address. Asked for again if the neighbours changed, and once a
     /// second, so that control hears that the next hop is in use.
     #[inline]
-    fn knows_neighbour(&mut self, world: &World, now: Tick) -> bool {
+    pub fn knows_neighbour(&mut self, world: &World, now: Tick) -> bool {
         let second = now.0 / 1000;
         let knows = self.epoch == world.neighbours.epoch && self.second == second;
         knows || self.ask(world, now, second)

@@ -13,6 +13,7 @@ pub(crate) mod redirect;
 pub(crate) mod route;
 pub(crate) mod settle;
 pub(crate) mod source;
+pub(crate) mod stateless;
 pub(crate) mod track;
 pub(crate) mod transmit;
 pub(crate) mod ttl;

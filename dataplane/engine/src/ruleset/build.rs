@@ -145,6 +145,7 @@ impl RulesetBuilder {
         }
         let reads = self.check()?;
         let marks_clash = self.marks_clash();
+        let may_notrack = self.may_notrack();
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(reads);
@@ -161,9 +162,18 @@ impl RulesetBuilder {
             chains,
             address_sets: self.address_sets.into(),
             port_sets: self.port_sets.into(),
+            may_notrack,
             marks_clash,
             counters,
         })
+    }
+
+    /// Whether a rule for packets from the wire says NOTRACK; user chains count, whoever jumps there.
+    fn may_notrack(&self) -> bool {
+        let raw = self.bases.get(Hook::RawPrerouting as usize).filter(|raw| !raw.rules.is_empty());
+        let chains = raw.into_iter().chain(&self.chains);
+        raw.is_some()
+            && chains.flat_map(|chain| &chain.rules).any(|rule| matches!(rule.action, Action::Notrack))
     }
 
     /// Whether two rules give the flow's mark different values, so that the packets of a flow may change it in turn.

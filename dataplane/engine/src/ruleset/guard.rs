@@ -11,6 +11,7 @@ use sluice_wire::{Family, Protocol};
 use crate::conntrack::CtState;
 use crate::ids::InterfaceId;
 use crate::ruleset::matching::{Match, Test};
+use crate::ruleset::settled::Known;
 use crate::ruleset::view::View;
 
 /// Where each property lies in the word.
@@ -45,6 +46,26 @@ impl GuardKey {
     }
 }
 
+/// The word of packets of which only some properties are known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownKey {
+    word: GuardKey,
+    /// The bits that are known.
+    known: u64,
+}
+
+impl KnownKey {
+    pub(super) fn of(known: &Known) -> KnownKey {
+        let egress = known.egress.map_or(NO_INTERFACE, |id| id.0);
+        let word = u64::from(known.ingress.0) << INGRESS
+            | u64::from(egress) << EGRESS
+            | family_bit(known.family)
+            | state_bit(known.state());
+        let states = ALL_STATES.into_iter().fold(0, |bits, state| bits | state_bit(state));
+        KnownKey { word: GuardKey(word), known: 0xffff << INGRESS | 0xffff << EGRESS | IS_V6 | states }
+    }
+}
+
 /// The packet's state; before the tracker it is what nft says of a packet without one.
 #[inline]
 pub(super) fn state_of(view: &View<'_>) -> CtState {
@@ -71,6 +92,15 @@ impl Guard {
     #[inline(always)]
     pub(super) fn admits(self, key: GuardKey) -> bool {
         key.0 & self.mask == self.value
+    }
+
+    /// Whether all such packets may match the rule, or none; None: that depends.
+    pub(super) fn admits_known(self, key: KnownKey) -> Option<bool> {
+        let at_odds = (key.word.0 ^ self.value) & self.mask & key.known != 0;
+        match at_odds {
+            true => Some(false),
+            false => (self.mask & !key.known == 0).then_some(true),
+        }
     }
 
     /// Takes a test over, if a guard can say it; false if the rule must go on testing it.

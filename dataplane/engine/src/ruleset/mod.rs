@@ -14,6 +14,7 @@ mod counters;
 mod guard;
 mod matching;
 mod ports;
+mod settled;
 mod view;
 mod walk;
 
@@ -23,6 +24,7 @@ pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
 pub use counters::RuleCounters;
 pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, StateSet, Test};
 pub use ports::{PortMatch, PortSet};
+pub use settled::Known;
 pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
 
 use std::collections::HashMap;
@@ -142,6 +144,8 @@ pub struct Ruleset {
     /// By [`SetId`].
     address_sets: Box<[Arc<AddressSet>]>,
     port_sets: Box<[Arc<PortSet>]>,
+    /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
+    may_notrack: bool,
     /// Whether packets of one flow may give it different marks in turn.
     marks_clash: bool,
     counters: RuleCounters,
@@ -161,6 +165,12 @@ impl Ruleset {
     pub fn is_empty(&self, hook: Hook) -> bool {
         let base = self.base(hook);
         base.rules.is_empty() && base.policy == Policy::Accept
+    }
+
+    /// Whether a packet from the wire may become UNTRACKED.
+    #[inline]
+    pub fn may_notrack(&self) -> bool {
+        self.may_notrack
     }
 
     /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.

@@ -679,4 +679,61 @@ proptest! {
         let ruleset = forward(vec![spec(tests, Action::Accept)]);
         prop_assert_eq!(judge(&ruleset, &mut view).0 == Decision::Accept, expected);
     }
+
+    /// What is settled for all packets of which a few facts are known is what each of them is told.
+    #[test]
+    fn what_is_settled_holds_for_each_packet(
+        rules in prop::collection::vec((prop::collection::vec((any_known_match(), any::<bool>()), 0..2), 0usize..7), 0..12),
+        policy in prop::sample::select(&[Policy::Accept, Policy::Drop][..]),
+        packet in any_packet(),
+        untracked in any::<bool>(),
+        (ingress, egress) in (0u16..3, prop::option::of(0u16..3)),
+    ) {
+        let mut builder = RulesetBuilder::new();
+        builder.policy(Hook::FilterForward, policy);
+        let chain = builder.chain("c");
+        for (n, (tests, action)) in rules.into_iter().enumerate() {
+            let actions =
+                [Action::Accept, Action::Drop, Action::Jump(chain), Action::Goto(chain), Action::Return, Action::Count, Action::Notrack];
+            let in_chain = n % 3 == 2;
+            let action = if in_chain && matches!(action, 2 | 3) { 5 } else { action };
+            let tests = tests.into_iter().map(|(what, negated)| Test { what, negated }).collect();
+            let target = if in_chain { Target::Chain(chain) } else { Target::Hook(Hook::FilterForward) };
+            builder.rule(target, spec(tests, actions[action].clone())).unwrap();
+        }
+        let ruleset = builder.build(1).unwrap();
+        let interfaces = router();
+        let known = Known {
+            family: packet.family(),
+            ingress: InterfaceId(ingress),
+            egress: egress.map(InterfaceId),
+            to: interfaces.kind(packet.addrs.dst()),
+            untracked,
+        };
+        let mut effects = Effects::default();
+        if let Some(goes_on) = ruleset.settle(Hook::FilterForward, &known, &mut effects) {
+            let mut view = View {
+                ct: untracked.then(|| CtInfo::without_flow(CtState::Untracked)),
+                ingress: Some(known.ingress),
+                egress: known.egress,
+                ..view(&packet, &interfaces)
+            };
+            let (decision, told) = judge(&ruleset, &mut view);
+            prop_assert_eq!(decision == Decision::Accept, goes_on);
+            prop_assert_eq!(told.notrack, effects.notrack);
+            prop_assert_eq!(told.counted.ids(), effects.counted.ids());
+        }
+    }
+}
+
+/// Matches that are settled more often than not, and others.
+fn any_known_match() -> impl Strategy<Value = Match> {
+    let kinds = vec![AddressKind::Local, AddressKind::Broadcast, AddressKind::Multicast, AddressKind::Routed];
+    prop_oneof![
+        3 => any_match(),
+        2 => prop::sample::subsequence(kinds, 1..=3).prop_map(|kinds| Match::To(kinds.into())),
+        1 => Just(Match::Direction([Direction::Original].into())),
+        1 => Just(Match::Mark([MarkMatch { value: 0, mask: 7 }].into())),
+        1 => Just(Match::Absent),
+    ]
 }

@@ -68,6 +68,11 @@ pub struct Effects {
 }
 
 impl Effects {
+    /// Notes a counter; None if there is no room left.
+    pub(super) fn note(&mut self, id: CounterId) -> Option<()> {
+        self.counted.push(id).then_some(())
+    }
+
     /// Whether the same answer holds for every packet of the flow with the same direction, ingress interface, ct
     /// state and generation. Fragments must never be given a stored answer: `fragment`, ports and the like are
     /// taken to be the same in all packets.

@@ -8,7 +8,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use crate::ruleset::guard::GuardKey;
+use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::{Decision, Effects, Reads, View};
 use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
 
@@ -31,7 +31,7 @@ impl Rule {
 pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
     let base = ruleset.base(hook);
     effects.rule = None;
-    let mut walk = Walk { ruleset, at: base.rules.clone(), callers: Default::default(), depth: 0 };
+    let mut walk = Walk::of(ruleset, hook);
     let key = GuardKey::of(view);
     while let Some((id, rule)) = walk.next_match(key, view, &mut effects.reads) {
         note(ruleset, CounterId(id.0), view, effects);
@@ -57,7 +57,7 @@ fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects
 }
 
 /// Where a packet is in the chains.
-struct Walk<'r> {
+pub(super) struct Walk<'r> {
     ruleset: &'r Ruleset,
     /// What is left of the current chain.
     at: Range<u32>,
@@ -67,6 +67,23 @@ struct Walk<'r> {
 }
 
 impl<'r> Walk<'r> {
+    /// At the first rule of a hook's chain.
+    pub(super) fn of(ruleset: &'r Ruleset, hook: Hook) -> Walk<'r> {
+        let at = ruleset.base(hook).rules.clone();
+        Walk { ruleset, at, callers: Default::default(), depth: 0 }
+    }
+
+    /// The next rule, in this chain or behind it, whatever it matches.
+    pub(super) fn step(&mut self) -> Option<(RuleId, Guard, &'r Rule)> {
+        loop {
+            if let Some(at) = self.at.next() {
+                let guard = self.ruleset.guards.get(at as usize)?;
+                return Some((RuleId(at), *guard, self.ruleset.rules.get(at as usize)?));
+            }
+            self.leave()?;
+        }
+    }
+
     /// The next rule that matches, in this chain or behind it.
     fn next_match(
         &mut self,
@@ -88,7 +105,7 @@ impl<'r> Walk<'r> {
                     return Some((id, rule));
                 }
             }
-            self.at = self.pop()?;
+            self.leave()?;
         }
     }
 
@@ -104,8 +121,8 @@ impl<'r> Walk<'r> {
             Action::Drop => return ControlFlow::Break(Decision::Drop),
             Action::Reject(how) => return ControlFlow::Break(how.decide(view.packet)),
             Action::Jump(chain) => self.jump(*chain),
-            Action::Goto(chain) => self.at = self.chain(*chain),
-            Action::Return => self.at = self.pop().unwrap_or_default(),
+            Action::Goto(chain) => self.goto(*chain),
+            Action::Return => drop(self.leave()),
             Action::Notrack => effects.notrack = true,
             Action::Mark(set) => view.mark = set.apply(view.mark),
             Action::CtMark(set) => self.mark_flow(*set, view, effects),
@@ -122,7 +139,7 @@ impl<'r> Walk<'r> {
         ControlFlow::Continue(())
     }
 
-    fn jump(&mut self, chain: ChainId) {
+    pub(super) fn jump(&mut self, chain: ChainId) {
         if let Some(caller) = self.callers.get_mut(self.depth) {
             *caller = self.at.clone();
             self.depth += 1;
@@ -130,9 +147,16 @@ impl<'r> Walk<'r> {
         }
     }
 
-    fn pop(&mut self) -> Option<Range<u32>> {
+    pub(super) fn goto(&mut self, chain: ChainId) {
+        self.at = self.chain(chain);
+    }
+
+    /// Goes on where this chain was jumped to from; None, and at the end of everything, if that is the hook's.
+    pub(super) fn leave(&mut self) -> Option<()> {
+        self.at = Range::default();
         self.depth = self.depth.checked_sub(1)?;
-        self.callers.get(self.depth).cloned()
+        self.at = self.callers.get(self.depth)?.clone();
+        Some(())
     }
 
     fn chain(&self, chain: ChainId) -> Range<u32> {

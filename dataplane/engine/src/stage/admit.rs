@@ -1,6 +1,7 @@
 //! The first stage: what frame is this, which interface is it for, whose packet is it?
 //!
-//! Frames for other stations, of no use or malformed end here; ARP goes to control; a packet that another worker
+//! Frames for other stations, of no use or malformed end here; ARP goes to control. Packets that are routed untracked
+//! whatever is in them leave here, by whichever worker ([`stateless`]); of the others, a packet that another worker
 //! owns is handed over before any rule has seen it, so that each sees it once (docs/adr). What the kernel drops
 //! of IPv6 before netfilter is dropped here too: impossible addresses, hop-by-hop options that say so.
 
@@ -16,7 +17,7 @@ use sluice_wire::{
 use crate::frame::{Frame, Origin};
 use crate::ids::{InterfaceId, WorkerId};
 use crate::pipeline::Step;
-use crate::stage::{answer, settle};
+use crate::stage::{answer, settle, stateless};
 use crate::transit::{Bench, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -41,6 +42,9 @@ fn from_wire(
 ) -> ControlFlow<Verdict, Sender> {
     let Ok(Kind::Ip) = parse_into(frame.bytes(), packet) else { return no_packet(bench, frame) };
     let ingress = enter(bench, frame, packet.vlan, packet.cast)?;
+    if let Some(verdict) = stateless::forward(bench, frame, packet, ingress) {
+        return ControlFlow::Break(verdict);
+    }
     hand_over(bench, frame, packet)?;
     let sender = Sender::Wire(ingress);
     if packet.family() == Family::V6 {

@@ -4,7 +4,7 @@
 //! addresses are in the same table, as the kernel's local table goes before its main one. Addresses of IPv6 link
 //! scope are not in it: on which link they are is known by where a packet came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_wire::Addrs;
@@ -40,7 +40,7 @@ pub enum RouteKind {
 }
 
 /// One way of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Hop {
     /// Out by this interface.
     pub interface: InterfaceId,
@@ -51,7 +51,7 @@ pub struct Hop {
 }
 
 /// Where a destination leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// To the box itself.
     Local,
@@ -72,16 +72,23 @@ pub enum Target {
 pub struct Fib {
     v4: Lpm<u32>,
     v6: Lpm<u128>,
-    choices: Box<[Choice]>,
+    /// By the number of a prefix.
+    choices: Box<[Choice<TargetId>]>,
+    /// Each once, whatever number of prefixes leads there.
+    targets: Box<[Target]>,
     routes: Vec<Route>,
 }
 
-/// What a prefix leads to, by its number in the table.
+/// A target by its number among all that the routes lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetId(pub u32);
+
+/// What a prefix leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Choice {
-    One(Target),
-    /// Hops with the sum of the weights up to and including each.
-    Several(Box<[(u32, Hop)]>),
+enum Choice<T> {
+    One(T),
+    /// With the sum of the weights up to and including each.
+    Several(Box<[(u32, T)]>),
 }
 
 impl Fib {
@@ -119,25 +126,45 @@ impl Fib {
     /// [`crate::world::Interface::listens_to`].
     #[inline]
     pub fn route(&self, addrs: &Addrs) -> Option<Target> {
+        self.target(self.route_id(addrs)?)
+    }
+
+    /// As [`Fib::route`], by number.
+    #[inline]
+    pub fn route_id(&self, addrs: &Addrs) -> Option<TargetId> {
         match self.choice(addrs.dst())? {
             Choice::One(target) => Some(*target),
-            Choice::Several(hops) => Some(Target::Via(spread(hops, addrs)?)),
+            Choice::Several(hops) => spread(hops, addrs),
         }
+    }
+
+    /// A target by its number.
+    #[inline]
+    pub fn target(&self, id: TargetId) -> Option<Target> {
+        self.targets.get(id.0 as usize).copied()
+    }
+
+    /// How many targets there are; their numbers are below.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
     }
 
     /// Whether packets to `address` would leave by `interface` (any, if None): the reverse path filter's
     /// question, asked with a source.
     pub fn reaches(&self, address: IpAddr, interface: Option<InterfaceId>) -> bool {
-        let leaves = |hop: &Hop| interface.is_none_or(|wanted| wanted == hop.interface);
-        match self.choice(address) {
-            Some(Choice::One(Target::Via(hop))) => leaves(hop),
-            Some(Choice::Several(hops)) => hops.iter().any(|(_, hop)| leaves(hop)),
+        let leaves = |id: &TargetId| match self.target(*id) {
+            Some(Target::Via(hop)) => interface.is_none_or(|wanted| wanted == hop.interface),
             _ => false,
+        };
+        match self.choice(address) {
+            Some(Choice::One(target)) => leaves(target),
+            Some(Choice::Several(hops)) => hops.iter().any(|(_, hop)| leaves(hop)),
+            None => false,
         }
     }
 
     #[inline]
-    fn choice(&self, destination: IpAddr) -> Option<&Choice> {
+    fn choice(&self, destination: IpAddr) -> Option<&Choice<TargetId>> {
         let number = match destination {
             IpAddr::V4(v4) => self.v4.lookup(u32::from(v4)),
             IpAddr::V6(v6) => self.v6.lookup(u128::from(v6)),
@@ -188,7 +215,7 @@ const fn host_bits(address: IpAddr) -> u8 {
 
 /// Picks a hop by both addresses, so that all packets of a flow, its fragments and its other protocols
 /// between two hosts take one path (Linux's default, `fib_multipath_hash_policy` 0).
-fn spread(hops: &[(u32, Hop)], addrs: &Addrs) -> Option<Hop> {
+fn spread<T: Copy>(hops: &[(u32, T)], addrs: &Addrs) -> Option<T> {
     let (src, dst) = match *addrs {
         Addrs::V4 { src, dst } => (u64::from(u32::from(src)), u64::from(u32::from(dst))),
         Addrs::V6 { src, dst } => (fold(src), fold(dst)),
@@ -206,8 +233,8 @@ fn fold(address: Ipv6Addr) -> u64 {
     (bits >> 64) as u64 ^ bits as u64
 }
 
-impl Choice {
-    fn of(kind: &RouteKind) -> Choice {
+impl Choice<Target> {
+    fn of(kind: &RouteKind) -> Choice<Target> {
         match kind {
             RouteKind::Unreachable => Choice::One(Target::Unreachable),
             RouteKind::Prohibit => Choice::One(Target::Prohibit),
@@ -219,7 +246,7 @@ impl Choice {
                     let mut sum = 0;
                     let summed = several.iter().map(|hop| {
                         sum += u32::from(hop.weight.max(1));
-                        (sum, *hop)
+                        (sum, Target::Via(*hop))
                     });
                     Choice::Several(summed.collect())
                 }
@@ -231,12 +258,12 @@ impl Choice {
 /// The best choice for each prefix, while the routes are gone through.
 #[derive(Default)]
 struct Table {
-    best: BTreeMap<(IpAddr, u8), (u32, Choice)>,
+    best: BTreeMap<(IpAddr, u8), (u32, Choice<Target>)>,
 }
 
 impl Table {
     /// Of choices with the same metric, the first offered stays.
-    fn offer(&mut self, address: IpAddr, len: u8, metric: u32, choice: Choice) {
+    fn offer(&mut self, address: IpAddr, len: u8, metric: u32, choice: Choice<Target>) {
         let len = len.min(host_bits(address));
         let best = self.best.entry((masked(address, len), len));
         best.and_modify(|held| {
@@ -249,6 +276,7 @@ impl Table {
 
     fn compile(self, routes: Vec<Route>) -> Fib {
         let mut choices = Vec::with_capacity(self.best.len());
+        let mut targets = Targets::default();
         let mut v4 = Vec::new();
         let mut v6 = Vec::new();
         for ((address, len), (_, choice)) in self.best {
@@ -257,9 +285,31 @@ impl Table {
                 IpAddr::V4(a) => v4.push((u32::from(a), len, number)),
                 IpAddr::V6(a) => v6.push((u128::from(a), len, number)),
             }
-            choices.push(choice);
+            choices.push(match choice {
+                Choice::One(target) => Choice::One(targets.number(target)),
+                Choice::Several(hops) => {
+                    Choice::Several(hops.iter().map(|(sum, hop)| (*sum, targets.number(*hop))).collect())
+                }
+            });
         }
-        Fib { v4: Lpm::build(v4), v6: Lpm::build(v6), choices: choices.into(), routes }
+        let (v4, v6) = (Lpm::build(v4), Lpm::build(v6));
+        Fib { v4, v6, choices: choices.into(), targets: targets.list.into(), routes }
+    }
+}
+
+/// Gives each target one number.
+#[derive(Default)]
+struct Targets {
+    list: Vec<Target>,
+    numbers: HashMap<Target, TargetId>,
+}
+
+impl Targets {
+    fn number(&mut self, target: Target) -> TargetId {
+        *self.numbers.entry(target).or_insert_with(|| {
+            self.list.push(target);
+            TargetId(u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX))
+        })
     }
 }
 

@@ -1,0 +1,345 @@
+//! The way of packets that are routed and not tracked, where nothing about them needs looking at: what `raw`, `mangle` and
+//! the filter make of packets from one interface to one next hop is asked once ([`crate::ruleset::Ruleset::settle`]),
+//! and holds for all of them. No rule is walked and no flow memory touched.
+//!
+//! It stands before `raw`, and before packets are handed over to their flow's worker, since there is no flow. It takes nothing that it would treat otherwise than the whole path: packets with options, to
+//! groups, of suspicious addresses, too long, at the end of their TTL, or without a known neighbour go on to that.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sluice_wire::{Addrs, Family, LinkCast, Packet, is_link_local, martian};
+
+use crate::decision::{Decision, Outcome};
+use crate::frame::Frame;
+use crate::ids::{Generation, InterfaceId, Tick};
+use crate::ruleset::{Effects, Hook, Known};
+use crate::stage::filter;
+use crate::transit::Bench;
+use crate::verdict::Verdict;
+use crate::world::fib::TargetId;
+use crate::world::{AddressKind, Hop, NeighbourKey, NeighbourState, RpFilter, Target, World};
+
+/// Plans that are kept, one for each ingress interface, family and next hop that meet in a slot; a power of two.
+const SLOTS: usize = 4096;
+
+/// What is known of the way from interfaces to next hops. Fixed memory, none of it touched before it is used.
+pub(crate) struct Plans {
+    slots: Vec<Option<Slot>>,
+}
+
+struct Slot {
+    key: PlanKey,
+    plan: Plan,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct PlanKey {
+    generation: Generation,
+    target: TargetId,
+    ingress: InterfaceId,
+    family: Family,
+}
+
+/// What is done with packets of one key.
+enum Plan {
+    /// Each is judged by itself.
+    Each,
+    /// All the same.
+    All(Route),
+}
+
+struct Route {
+    decision: Decision,
+    /// The destination itself is the next hop, so its MAC address differs from packet to packet.
+    on_link: bool,
+    mtu: u16,
+    rp_filter: RpFilter,
+}
+
+impl Plans {
+    /// None yet.
+    pub fn new() -> Plans {
+        Plans { slots: std::iter::repeat_with(|| None).take(SLOTS).collect() }
+    }
+}
+
+/// Sends a packet on, or drops it, if it is one that is not tracked and need not be looked at; else None.
+#[inline]
+pub(crate) fn forward(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+    ingress: InterfaceId,
+) -> Option<Verdict> {
+    let world = bench.world;
+    if !world.ruleset.may_notrack() || !is_plain(world, packet) {
+        return None;
+    }
+    let target = world.fib.route_id(&packet.addrs)?;
+    let key = PlanKey { generation: world.generation, target, ingress, family: packet.family() };
+    let slot = bench.decisions.plans.slots.get_mut(key.slot())?;
+    let kept = slot.as_ref().is_some_and(|slot| slot.key == key);
+    let Slot { plan: Plan::All(route), .. } = (match kept {
+        true => slot.as_mut()?,
+        false => slot.insert(Slot { key, plan: Plan::of(world, &key) }),
+    }) else {
+        return None;
+    };
+    let verdict = route.carry_out(bench.now.tick, world, frame, packet)?;
+    for &rule in route.decision.counted() {
+        world.ruleset.count(bench.worker, rule, 1, u64::from(packet.length()));
+    }
+    bench.counters.states.untracked.add(1);
+    bench.counters.fast_path.add(1);
+    Some(verdict)
+}
+
+/// Whether no stage before the filter would stop the packet, or do more than route it.
+#[inline]
+fn is_plain(world: &World, packet: &Packet) -> bool {
+    if packet.cast != LinkCast::Unicast || packet.options || packet.ttl <= 1 {
+        return false;
+    }
+    match packet.addrs {
+        Addrs::V4 { src, dst } => {
+            !dst.is_multicast()
+                && martian(&packet.addrs).is_none()
+                && world.interfaces.kind_v4(src) != AddressKind::Local
+        }
+        Addrs::V6 { src, dst } => {
+            !dst.is_multicast()
+                && !is_link_local(dst.into())
+                && martian(&packet.addrs).is_none()
+                && !src.is_unicast_link_local()
+                && !src.is_unspecified()
+        }
+    }
+}
+
+impl PlanKey {
+    #[inline]
+    fn slot(&self) -> usize {
+        let family = u32::from(self.family == Family::V6);
+        (self.target.0 * 2 + family).wrapping_mul(61).wrapping_add(u32::from(self.ingress.0)) as usize % SLOTS
+    }
+}
+
+impl Plan {
+    #[cold]
+    fn of(world: &World, key: &PlanKey) -> Plan {
+        Plan::settled(world, key).map_or(Plan::Each, Plan::All)
+    }
+
+    fn settled(world: &World, key: &PlanKey) -> Option<Route> {
+        let Target::Via(hop) = world.fib.target(key.target)? else { return None };
+        if world.settings.icmp.redirects && hop.interface == key.ingress {
+            return None;
+        }
+        let known = Known {
+            family: key.family,
+            ingress: key.ingress,
+            egress: None,
+            // Routes to a next hop are of no address that is anything else.
+            to: AddressKind::Routed,
+            untracked: false,
+        };
+        let mut effects = Effects::default();
+        let tracked = !world.ruleset.settle(Hook::RawPrerouting, &known, &mut effects)? || !effects.notrack;
+        if tracked {
+            return None;
+        }
+        let mut outcome = Outcome::Forward(hop_key(hop, key.family));
+        let behind = Known { untracked: true, ..known };
+        let routed = Known { egress: Some(hop.interface), ..behind };
+        for (hook, known) in [
+            (Hook::ManglePrerouting, behind),
+            (Hook::FilterForward, routed),
+            (Hook::ManglePostrouting, routed),
+        ] {
+            if !world.ruleset.settle(hook, &known, &mut effects)? {
+                outcome = Outcome::Drop(filter::reason(hook));
+                break;
+            }
+        }
+        let decision = Decision::new(outcome, effects.counted, &world.interfaces)?;
+        Some(Route {
+            decision,
+            on_link: hop.gateway.is_none(),
+            mtu: world.interfaces.get(hop.interface)?.mtu,
+            rp_filter: world.interfaces.get(key.ingress)?.rp_filter,
+        })
+    }
+}
+
+/// The neighbour that a hop names; that of a hop without a gateway is another one for each packet.
+fn hop_key(hop: Hop, family: Family) -> NeighbourKey {
+    let nobody = match family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    NeighbourKey { interface: hop.interface, address: hop.gateway.unwrap_or(nobody) }
+}
+
+impl Route {
+    #[inline]
+    fn carry_out(
+        &mut self,
+        now: Tick,
+        world: &World,
+        frame: &mut Frame<'_>,
+        packet: &mut Packet,
+    ) -> Option<Verdict> {
+        let by = match self.rp_filter {
+            RpFilter::Off => None,
+            RpFilter::Loose => Some(None),
+            RpFilter::Strict => Some(frame.ingress),
+        };
+        let spoofed = by.is_some_and(|by| !world.fib.reaches(packet.addrs.src(), by));
+        if spoofed || packet.length() > self.mtu {
+            return None;
+        }
+        match self.decision.outcome() {
+            Outcome::Drop(reason) => Some(Verdict::Drop(reason)),
+            Outcome::Forward(NeighbourKey { interface, .. }) => {
+                let known = match self.on_link {
+                    true => self.find_on_link(world, now, interface, packet),
+                    false => self.decision.knows_neighbour(world, now),
+                };
+                known.then(|| self.decision.send(frame, packet, interface))
+            }
+            Outcome::Deliver(_) => None,
+        }
+    }
+
+    /// Asks for the MAC address of a destination that is on the link.
+    #[inline]
+    fn find_on_link(&mut self, world: &World, now: Tick, interface: InterfaceId, packet: &Packet) -> bool {
+        let key = NeighbourKey { interface, address: packet.addrs.dst() };
+        let Some(neighbour) = world.neighbours.get(&key) else { return false };
+        let NeighbourState::Reachable(mac) = neighbour.state else { return false };
+        neighbour.touch(now);
+        self.decision.set_neighbour(mac);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::{Action, Match, NumberRanges, Test};
+    use crate::testing::{CLI, DMZ, Router, SRV, between, echo, host_mac, hosts, ip, udp};
+    use crate::verdict::DropReason;
+    use crate::world::Neighbour;
+
+    /// Tracks what concerns the router itself; drops what goes to the DMZ.
+    fn transit() -> Router {
+        let to_us = [AddressKind::Local, AddressKind::Broadcast, AddressKind::Multicast];
+        Router::new()
+            .rule(Hook::RawPrerouting, vec![Test::is(Match::To(to_us.into()))], Action::Accept)
+            .rule(Hook::RawPrerouting, vec![], Action::Notrack)
+            .rule(Hook::FilterForward, vec![Test::is(Match::Egress([DMZ].into()))], Action::Drop)
+    }
+
+    /// The same, and a rule in front that makes every packet be looked at.
+    fn looked_at() -> Router {
+        let never = Test::is(Match::Length(NumberRanges([(65535, 65535)].into())));
+        let mut router = Router::new().rule(Hook::RawPrerouting, vec![never], Action::Drop);
+        let to_us = [AddressKind::Local, AddressKind::Broadcast, AddressKind::Multicast];
+        router = router.rule(Hook::RawPrerouting, vec![Test::is(Match::To(to_us.into()))], Action::Accept);
+        router.rule(Hook::RawPrerouting, vec![], Action::Notrack).rule(
+            Hook::FilterForward,
+            vec![Test::is(Match::Egress([DMZ].into()))],
+            Action::Drop,
+        )
+    }
+
+    /// Name, source, destination, TTL, payload; whether the short way takes it.
+    const PACKETS: [(&str, &str, &str, u8, usize, bool); 16] = [
+        ("to a host on a link", "10.1.0.2", "10.2.0.2", 64, 10, true),
+        ("to another one", "10.1.0.3", "10.2.0.3", 64, 10, true),
+        ("by a gateway", "10.1.0.2", "198.51.100.9", 2, 10, true),
+        ("IPv6 to a host on a link", "fd00:1::2", "fd00:2::2", 64, 10, true),
+        ("IPv6 by a gateway", "fd00:1::2", "2001:db8:ff::1", 64, 10, true),
+        ("dropped by the filter", "10.1.0.2", "10.3.0.2", 64, 10, true),
+        ("at the end of its TTL", "10.1.0.2", "10.2.0.2", 1, 10, false),
+        ("dropped, but its TTL comes first", "10.1.0.2", "10.3.0.2", 1, 10, false),
+        ("too long", "10.1.0.2", "10.2.0.2", 64, 1600, false),
+        ("to a neighbour that is not known", "10.1.0.2", "10.2.0.77", 64, 10, false),
+        ("to the router", "10.1.0.2", "10.1.0.1", 64, 10, false),
+        ("to a group", "10.1.0.2", "224.0.0.9", 64, 10, false),
+        ("from the router's own address", "10.2.0.1", "10.2.0.2", 64, 10, false),
+        ("from an impossible address", "127.0.0.1", "10.2.0.2", 64, 10, false),
+        ("from a link", "fe80::2", "fd00:2::2", 64, 10, false),
+        ("to nowhere", "10.1.0.2", "8.8.8.8", 64, 10, false),
+    ];
+
+    #[test]
+    fn nothing_differs_from_the_whole_path() {
+        for strict in [false, true] {
+            let (mut short, mut whole) = (transit().ready(), looked_at().ready());
+            for router in [&mut short, &mut whole] {
+                let mut list: Vec<_> = router.world.interfaces.iter().map(|(_, link)| link.clone()).collect();
+                list[usize::from(CLI.0)].rp_filter = if strict { RpFilter::Strict } else { RpFilter::Off };
+                router.world.interfaces = crate::world::Interfaces::new(list).into();
+                router.publish();
+            }
+            for (name, src, dst, ttl, payload, taken) in PACKETS {
+                for _ in 0..2 {
+                    let mut datagram = between(CLI, src, dst);
+                    datagram.ttl = ttl;
+                    let bytes = udp(&datagram, (5000, 53), &vec![7; payload]);
+                    let ahead = |short: &Router, whole: &Router| {
+                        short.counters.fast_path.get() - whole.counters.fast_path.get()
+                    };
+                    let before = ahead(&short, &whole);
+                    let (here, there) = (short.receive(CLI, &bytes), whole.receive(CLI, &bytes));
+                    assert_eq!(here.verdict, there.verdict, "{name}");
+                    if !matches!(here.verdict, Verdict::Drop(_)) {
+                        assert_eq!(here.bytes, there.bytes, "{name}");
+                    }
+                    assert_eq!(ahead(&short, &whole) - before, u64::from(taken), "{name}");
+                }
+            }
+            assert_eq!(short.counters.states.untracked.get(), whole.counters.states.untracked.get());
+            let counted =
+                |router: &Router, rule| router.world.ruleset.rule_counters(crate::ruleset::RuleId(rule));
+            for rule in 0..3 {
+                assert_eq!(counted(&short, rule), counted(&whole, rule + 1), "rule {rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_and_routes_that_change_are_seen() {
+        let mut router = transit().ready();
+        let packet = udp(&between(CLI, "10.1.0.2", "198.51.100.9"), (5000, 53), b"query");
+        assert_eq!(&router.receive(CLI, &packet).bytes[..6], &host_mac(SRV).0);
+        let others = hosts().into_iter().filter(|(key, _)| key.address != ip("10.2.0.254"));
+        router.neighbours(others.clone());
+        assert!(matches!(router.receive(CLI, &packet).verdict, Verdict::Hold(_)));
+        let gateway = NeighbourKey { interface: SRV, address: ip("10.2.0.254") };
+        let moved = Neighbour::new(NeighbourState::Reachable(host_mac(CLI)), Default::default());
+        router.neighbours(others.chain([(gateway, moved)]));
+        assert_eq!(&router.receive(CLI, &packet).bytes[..6], &host_mac(CLI).0);
+        router.world.fib = crate::world::Fib::new(&[], &router.world.interfaces).into();
+        router.publish();
+        assert_eq!(router.receive(CLI, &packet).verdict, Verdict::Answered);
+    }
+
+    #[test]
+    fn spoofed_sources_are_dropped_by_a_reverse_path_filter() {
+        let mut router = transit().ready();
+        let mut list: Vec<_> = router.world.interfaces.iter().map(|(_, link)| link.clone()).collect();
+        list[usize::from(CLI.0)].rp_filter = RpFilter::Strict;
+        router.world.interfaces = crate::world::Interfaces::new(list).into();
+        router.publish();
+        for (src, expected) in [("10.1.0.2", None), ("10.2.0.9", Some(DropReason::ReversePath))] {
+            let verdict = router.receive(CLI, &echo(&between(CLI, src, "10.2.0.2"), 1)).verdict;
+            assert_eq!(
+                verdict,
+                expected.map_or(Verdict::Transmit(crate::ids::PortId(1)), Verdict::Drop),
+                "{src}"
+            );
+        }
+    }
+}
