@@ -32,17 +32,20 @@ pub fn verify(packet: &Packet, frame: &[u8]) -> Checksum {
     }
     let segment = packet.segment(frame);
     match packet.transport {
-        Transport::Tcp { .. } => internet(packet, segment, segment.len()),
+        Transport::Tcp { .. } => internet(packet, packet.protocol, segment, segment.len()),
         Transport::Udp { .. } => match Header::<UDP_HEADER>::at(segment, 0) {
-            Some(header) if header.be16::<UDP_CHECKSUM>() != 0 => internet(packet, segment, segment.len()),
+            Some(header) if header.be16::<UDP_CHECKSUM>() != 0 => {
+                internet(packet, packet.protocol, segment, segment.len())
+            }
             _ => Checksum::Absent,
         },
-        Transport::Icmpv6 { .. } => internet(packet, segment, segment.len()),
+        Transport::Icmpv6 { .. } => internet(packet, packet.protocol, segment, segment.len()),
         Transport::Icmp { .. } => judge(sum(segment)),
+        // As the kernel's tracker does it, with UDP's number in the pseudo-header: what ends send is Bad, see docs.
         Transport::UdpLite { .. } => {
             let coverage = Header::<UDP_HEADER>::at(segment, 0).map_or(0, |udp| udp.be16::<UDP_LENGTH>());
             let covered = if coverage == 0 { segment.len() } else { usize::from(coverage) };
-            internet(packet, segment, covered)
+            internet(packet, Protocol::UDP, segment, covered)
         }
         Transport::Sctp { .. } => match Header::<SCTP_HEADER>::at(segment, 0) {
             Some(header) if header.bytes::<SCTP_CHECKSUM, 4>() == sctp(segment) => Checksum::Good,
@@ -54,9 +57,9 @@ pub fn verify(packet: &Packet, frame: &[u8]) -> Checksum {
 
 /// With a pseudo-header, over the first `covered` bytes.
 #[inline(always)]
-fn internet(packet: &Packet, segment: &[u8], covered: usize) -> Checksum {
+fn internet(packet: &Packet, protocol: Protocol, segment: &[u8], covered: usize) -> Checksum {
     let covered = segment.get(..covered).unwrap_or(segment);
-    judge(pseudo_header(&packet.addrs, packet.protocol, segment.len()) + sum(covered))
+    judge(pseudo_header(&packet.addrs, protocol, segment.len()) + sum(covered))
 }
 
 #[inline(always)]
@@ -290,7 +293,7 @@ mod tests {
         let datagram = between("10.1.0.2", "10.2.0.2");
         let mut bytes = v4(136, "1388003500080000 112233445566");
         let covered = [&bytes[34..42]].concat();
-        let sum = finish(pseudo_header(&datagram.addrs, Protocol::UDPLITE, 14) + sum(&covered));
+        let sum = finish(pseudo_header(&datagram.addrs, Protocol::UDP, 14) + sum(&covered));
         bytes[40..42].copy_from_slice(&sum);
         assert_eq!(verify(&packet(&bytes), &bytes), Checksum::Good);
         bytes[45] ^= 1;

@@ -107,6 +107,10 @@ pub mod v6 {
     pub const NODE_REPLY: u8 = 140;
     /// Multicast listener report, version 2: RFC 3810.
     pub const LISTENER_REPORT_V2: u8 = 143;
+    /// Multicast router advertisement: RFC 4286.
+    pub const MULTICAST_ROUTER_ADVERTISEMENT: u8 = 151;
+    /// Multicast router solicitation: RFC 4286.
+    pub const MULTICAST_ROUTER_SOLICITATION: u8 = 152;
 
     /// Unreachable: no route.
     pub const NO_ROUTE: u8 = 0;

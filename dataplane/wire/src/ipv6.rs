@@ -2,7 +2,8 @@
 //!
 //! The chain is followed as the kernel's tracker does: hop-by-hop options, routing, fragment, authentication and
 //! destination options in any order and number (up to [`MAX_EXTENSIONS`]), anything else ends it. A chain that runs
-//! out of the packet is no parse error but INVALID; the hop-by-hop header alone must be whole.
+//! out of the packet is no parse error but INVALID; so is a last header that does, unless no tracker wants to read what
+//! would follow it. The hop-by-hop header alone must be whole.
 //! Source: RFC 8200 sections 3 and 4, RFC 4302 section 2.2.
 
 use std::net::Ipv6Addr;
@@ -25,6 +26,8 @@ pub(crate) const DESTINATION: usize = 24;
 
 /// Length of the fragment header in bytes; every extension header has at least as many.
 pub(crate) const EXTENSION: usize = 8;
+/// Enough of an extension header to find the next one.
+const EXTENSION_START: usize = 2;
 /// In every extension header.
 pub(crate) const EXTENSION_NEXT: usize = 0;
 pub(crate) const EXTENSION_LENGTH: usize = 1;
@@ -143,7 +146,7 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
         if chain.protocol == Protocol::NO_NEXT_HEADER {
             return chain.malformed(Malformed::NoNextHeader);
         }
-        let Some(header) = Header::<EXTENSION>::at(payload, chain.length) else {
+        let Some(header) = Header::<EXTENSION_START>::at(payload, chain.length) else {
             return chain.malformed(Malformed::ExtensionOverrun);
         };
         let length = match chain.protocol {
@@ -151,14 +154,14 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
             Protocol::AH => (usize::from(header.byte::<EXTENSION_LENGTH>()) + 2) * 4,
             _ => options_length(header),
         };
-        if chain.length + length > payload.len() {
-            return chain.malformed(Malformed::ExtensionOverrun);
-        }
         if chain.protocol == Protocol::FRAGMENT {
+            let Some(header) = Header::<EXTENSION>::at(payload, chain.length) else {
+                return chain.malformed(Malformed::ExtensionOverrun);
+            };
             chain.fragment = fragment_of(header);
             chain.fragment_at = Some(chain.length);
         }
-        chain.length += length;
+        chain.length = (chain.length + length).min(payload.len());
         chain.protocol = Protocol(header.byte::<EXTENSION_NEXT>());
         if matches!(chain.fragment, Fragment::Later { .. }) {
             return chain;
@@ -180,7 +183,7 @@ fn fragment_of(header: Header<'_, EXTENSION>) -> Fragment {
 }
 
 /// Length in bytes of an options or routing header.
-fn options_length(header: Header<'_, EXTENSION>) -> usize {
+fn options_length(header: Header<'_, EXTENSION_START>) -> usize {
     (usize::from(header.byte::<EXTENSION_LENGTH>()) + 1) * 8
 }
 
@@ -189,7 +192,7 @@ fn check_hop_by_hop(payload: &[u8]) -> Result<(), ParseError> {
     if payload.is_empty() {
         return Err(ParseError::Ipv6Jumbo);
     }
-    let header = Header::<EXTENSION>::at(payload, 0).ok_or(ParseError::Ipv6HopByHopBeyond)?;
+    let header = Header::<EXTENSION_START>::at(payload, 0).ok_or(ParseError::Ipv6HopByHopBeyond)?;
     if options_length(header) > payload.len() {
         return Err(ParseError::Ipv6HopByHopBeyond);
     }

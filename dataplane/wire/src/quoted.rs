@@ -1,11 +1,12 @@
 //! The packet that an ICMP error quotes, as far as it is there: which flow does the error belong to?
 //!
 //! As little suffices as netfilter is content with: four bytes of a header with ports, eight of an ICMP header. The
-//! quote's version, lengths, checksums and sequence numbers are not looked at; a later fragment names no flow.
+//! quote's version, lengths, checksums and sequence numbers are not looked at, not even whether the header's length is one;
+//! a later fragment names no flow.
 //! Source: RFC 1812 section 4.3.2.3, RFC 4443 section 2.4; observed on Linux 6.18 (recordings `icmp-error/`).
 
 use crate::bytes::Header;
-use crate::packet::{Fragment, Packet, Transport};
+use crate::packet::{Fragment, Malformed, Packet, Transport};
 use crate::transport::{DESTINATION_PORT, PORTS, SOURCE_PORT};
 use crate::{Addrs, Family, Protocol, TcpFlags, icmp, ipv4, ipv6, tcp, transport};
 
@@ -48,7 +49,7 @@ fn network_v4(inner: &[u8]) -> Option<Network> {
     let length = ipv4::header_length(header.byte::<{ ipv4::VERSION_IHL }>());
     let later = header.be16::<{ ipv4::FRAGMENT }>() & ipv4::FRAGMENT_OFFSET != 0;
     let protocol = Protocol(header.byte::<{ ipv4::PROTOCOL }>());
-    (length >= ipv4::HEADER && !later).then_some((ipv4::addresses(header), protocol, length))
+    (!later).then_some((ipv4::addresses(header), protocol, length))
 }
 
 fn network_v6(inner: &[u8]) -> Option<Network> {
@@ -75,7 +76,7 @@ fn transport_of(segment: &[u8], family: Family, protocol: Protocol) -> Option<Tr
         Protocol::UDPLITE => ports().map(|(sport, dport)| Transport::UdpLite { sport, dport })?,
         Protocol::SCTP => ports().map(|(sport, dport)| Transport::Sctp { sport, dport })?,
         _ => match transport::parse(segment, family, protocol, Fragment::Whole) {
-            (Transport::Malformed(_), _) => return None,
+            (Transport::Malformed(_), _) | (_, Some(Malformed::GrePptp)) => return None,
             (transport, _) => transport,
         },
     })
@@ -116,7 +117,11 @@ mod tests {
                 tcp(TcpFlags::SYN),
             ),
             ("with options", format!("{} 01010101 13880035", IP4.replace("4500", "4600")), udp),
-            ("header length zero", format!("{} 13880035", IP4.replace("4500", "4000")), None),
+            (
+                "header length eight: what follows is of the header",
+                format!("{} 13880035", IP4.replace("4500", "4200")),
+                Some(Transport::Udp { sport: 0x3f11, dport: 0x67c9 }),
+            ),
             ("another version", format!("{} 13880035", IP4.replace("4500", "6500")), udp),
             ("bad header checksum", format!("{} 13880035", IP4.replace("67c9", "0000")), udp),
             ("first fragment", format!("{} 13880035", IP4.replace("00010000", "00012000")), udp),
@@ -132,6 +137,7 @@ mod tests {
                 format!("{} 2000", header("2f")),
                 Some(Transport::Gre { version: 0, call_id: 0 }),
             ),
+            ("gre version 1 without ppp", format!("{} 3001080000040007", header("2f")), None),
             ("unknown, nothing", header("fd"), Some(Transport::Other)),
         ] {
             assert_eq!(of_v4(&quote).map(|quoted| quoted.transport), expected, "{name}");

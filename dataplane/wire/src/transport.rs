@@ -165,7 +165,7 @@ fn dccp(segment: &[u8]) -> Read {
     (transport, None)
 }
 
-/// GRE that is too short for a header is tracked like any unknown protocol; version 1 must be PPTP's.
+/// GRE that is too short for its header is tracked like any unknown protocol; version 1 must be PPTP's.
 fn gre(segment: &[u8]) -> Read {
     let flags_version = Header::<GRE_HEADER>::at(segment, 0).map_or(0, |gre| gre.be16::<GRE_FLAGS_VERSION>());
     let version = (flags_version & GRE_VERSION) as u8;
@@ -176,7 +176,8 @@ fn gre(segment: &[u8]) -> Read {
         Some(pptp) if pptp.be16::<PPTP_PROTOCOL>() == PPTP_PPP => {
             (Transport::Gre { version, call_id: pptp.be16::<PPTP_CALL_ID>() }, None)
         }
-        _ => (Transport::Gre { version, call_id: 0 }, Some(Malformed::GrePptp)),
+        Some(_) => (Transport::Gre { version, call_id: 0 }, Some(Malformed::GrePptp)),
+        None => (Transport::Gre { version, call_id: 0 }, None),
     }
 }
 

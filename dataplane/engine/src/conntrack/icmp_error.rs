@@ -37,12 +37,19 @@ pub(super) fn judge(conntrack: &Conntrack, cx: &Context<'_>) -> Option<Tracked> 
     })
 }
 
-/// Neighbour and multicast listener discovery, which is never tracked: it has no flows, and must not be held up by a
-/// full table. Router solicitation (133) to neighbour advertisement (136) are in one row.
+/// Neighbour, multicast listener and multicast router discovery, which is never tracked: it has no flows, and must not
+/// be held up by a full table. Router solicitation (133) to neighbour advertisement (136) are in one row.
 fn is_discovery(transport: &Transport) -> bool {
     match transport {
         Transport::Icmpv6 { kind, .. } => {
-            matches!(*kind, v6::LISTENER_QUERY..=v6::NEIGHBOUR_ADVERTISEMENT | v6::LISTENER_REPORT_V2)
+            matches!(
+                *kind,
+                v6::LISTENER_QUERY
+                    ..=v6::NEIGHBOUR_ADVERTISEMENT
+                        | v6::LISTENER_REPORT_V2
+                        | v6::MULTICAST_ROUTER_ADVERTISEMENT
+                        | v6::MULTICAST_ROUTER_SOLICITATION
+            )
         }
         _ => false,
     }

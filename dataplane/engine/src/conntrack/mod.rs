@@ -335,6 +335,9 @@ impl Conntrack {
 }
 
 #[cfg(test)]
+mod parity;
+
+#[cfg(test)]
 mod replay;
 
 #[cfg(test)]

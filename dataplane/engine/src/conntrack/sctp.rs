@@ -171,26 +171,28 @@ pub(super) fn judge(track: &mut SctpTrack, state: &mut u8, status: &mut Status, 
         return Judged::INVALID;
     }
     let confirmed = status.contains(Status::CONFIRMED);
-    let Some(walk) = track.walk(&chunks, kinds, SctpState::from_number(*state), confirmed, cx.direction)
-    else {
-        return Judged::INVALID;
-    };
+    let mut walk = Walk { state: SctpState::from_number(*state), ..Walk::default() };
+    let judged = track.walk(&chunks, kinds, &mut walk, confirmed, cx.direction);
+    // What the chunks before an invalid one did, they did.
     *state = walk.state as u8;
-    if walk.ignore {
-        return Judged::PASS;
-    }
-    if walk.before == S::CookieEchoed && walk.new == S::Established {
+    if walk.assured {
         *status = status.with(Status::ASSURED);
     }
-    Judged::Accept { timeout: walk.new.timeout(&cx.settings.timeouts.sctp) }
+    match judged {
+        None => Judged::INVALID,
+        Some(()) if walk.ignore => Judged::PASS,
+        Some(()) => Judged::Accept { timeout: walk.new.timeout(&cx.settings.timeouts.sctp) },
+    }
 }
 
 /// What the chunks of a packet did one after another.
+#[derive(Default)]
 struct Walk {
     state: SctpState,
-    /// States around the last chunk that had one.
-    before: SctpState,
+    /// The state behind the last chunk that was looked at.
     new: SctpState,
+    /// Some chunk established the association.
+    assured: bool,
     /// The packet passes, and refreshes nothing.
     ignore: bool,
 }
@@ -211,9 +213,10 @@ impl SctpTrack {
                     let (0, Some(tag)) = (chunks.tag(), body.initiate_tag()) else { return false };
                     self.tags.reply = tag;
                 }
-                Chunk::HEARTBEAT | Chunk::HEARTBEAT_ACK => self.tags.original = chunks.tag(),
-                // A SHUTDOWN-ACK is answered with SHUTDOWN-COMPLETE of the same tag (section 8.4, rule 5).
-                _ => self.tags.reply = chunks.tag(),
+                Chunk::HEARTBEAT => self.tags.original = chunks.tag(),
+                // It is answered with a SHUTDOWN-COMPLETE of the same tag (section 8.4, rule 5).
+                Chunk::SHUTDOWN_ACK => self.tags.reply = chunks.tag(),
+                _ => {}
             }
         }
         true
@@ -224,11 +227,10 @@ impl SctpTrack {
         &mut self,
         chunks: &Chunks<'_>,
         kinds: Kinds,
-        state: SctpState,
+        walk: &mut Walk,
         confirmed: bool,
         direction: Direction,
-    ) -> Option<Walk> {
-        let mut walk = Walk { state, before: S::None, new: S::None, ignore: false };
+    ) -> Option<()> {
         let tag = chunks.tag();
         for (chunk, body) in chunks.iter() {
             if matches!(chunk, Chunk::HEARTBEAT | Chunk::HEARTBEAT_ACK) {
@@ -240,13 +242,13 @@ impl SctpTrack {
             } else if !self.is_tag_right(chunk, body.flags(), tag, direction) {
                 return None;
             }
-            walk.before = walk.state;
             walk.new = transition(direction, chunk, walk.state)?;
+            walk.assured |= walk.state != S::Established && walk.new == S::Established;
             match chunk {
                 Chunk::INIT => {
-                    self.note_init(body.initiate_tag()?, direction);
+                    self.note_init(body.initiate_tag()?, confirmed, direction);
                     // As with a SYN: repeating it does not keep the entry.
-                    walk.ignore |= confirmed && (walk.before, walk.new) == (S::Closed, S::Closed);
+                    walk.ignore |= confirmed && (walk.state, walk.new) == (S::Closed, S::Closed);
                 }
                 Chunk::INIT_ACK => self.note_init_ack(body.initiate_tag()?, direction)?,
                 Chunk::COOKIE_ACK => self.init = PerDirection::default(),
@@ -254,7 +256,7 @@ impl SctpTrack {
             }
             walk.state = walk.new;
         }
-        Some(walk)
+        Some(())
     }
 
     /// RFC 9260 section 8.5.1: chunks with a rule of their own for the tag.
@@ -304,13 +306,18 @@ impl SctpTrack {
         Some(true)
     }
 
-    fn note_init(&mut self, tag: u32, direction: Direction) {
+    /// An INIT that says what is known already is a copy of an older one, and opens nothing.
+    fn note_init(&mut self, tag: u32, confirmed: bool, direction: Direction) {
+        let known = self.tags.of_mut(direction.opposite());
+        if confirmed && *known == tag {
+            return;
+        }
+        *known = tag;
         let (own, other) = self.init.split(direction);
         if *own && *other {
             *other = false;
         }
         *own = true;
-        *self.tags.of_mut(direction.opposite()) = tag;
     }
 
     /// An INIT-ACK that contradicts what the INIT of its sender said is of another association: RFC 9260 section

@@ -225,7 +225,8 @@ fn a_reset_in_answer_to_a_syn_takes_the_flow_away_and_passes() {
         panic!("it answers the SYN")
     };
     assert_eq!((direction, state), (Direction::Reply, CtState::Established));
-    assert!(shard.conntrack.info(flow, direction, state).is_some(), "rules still see the flow");
+    let info = shard.conntrack.info(flow, direction, state).expect("rules still see the flow");
+    assert!(info.status.contains(Status::SEEN_REPLY), "and that it was answered");
     assert!(shard.conntrack.is_empty());
     shard.check();
 }

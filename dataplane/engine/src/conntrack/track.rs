@@ -129,7 +129,9 @@ impl<A: Address> Table<A> {
         let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
         let (before, class) = (flow.status, flow.class());
         let judged = judge(flow, cx);
-        if let (Judged::Accept { .. } | Judged::Pass, Direction::Reply) = (&judged, cx.direction) {
+        if let (Judged::Accept { .. } | Judged::Pass | Judged::Delete, Direction::Reply) =
+            (&judged, cx.direction)
+        {
             flow.status = flow.status.with(Status::SEEN_REPLY);
         }
         let now_class = flow.class();

@@ -1,6 +1,9 @@
-//! UDP and UDP-Lite: a flow that goes both ways for two seconds is a stream, which lives longer and is ASSURED.
+//! UDP and UDP-Lite: a flow that goes both ways for two seconds is a stream, which lives longer and is ASSURED. One of
+//! UDP-Lite is a stream as soon as it was answered.
 //!
 //! Source: `nf_conntrack_proto_udp.c`, as observed on Linux 6.18.
+
+use sluice_wire::Protocol;
 
 use super::info::Status;
 use super::track::{Context, Judged};
@@ -20,7 +23,9 @@ pub(super) fn judge(stream_from: &mut Tick, status: &mut Status, cx: &Context<'_
         *stream_from = cx.now.tick.after(STREAM_AFTER);
     }
     // What is ASSURED was a stream before: after 24 days its first packet would look to be yet to come.
-    let is_stream = status.contains(Status::ASSURED) || is_past(cx.now.tick, *stream_from);
+    let is_stream = cx.packet.protocol == Protocol::UDPLITE
+        || status.contains(Status::ASSURED)
+        || is_past(cx.now.tick, *stream_from);
     if !status.contains(Status::SEEN_REPLY) || !is_stream {
         return Judged::Accept { timeout: timeouts.udp };
     }

@@ -41,6 +41,19 @@ fn a_packet_is_forwarded_with_new_addresses_and_one_hop_less() {
 }
 
 #[test]
+fn what_is_behind_the_datagram_goes_no_further() {
+    for (client, server, _) in HOSTS {
+        let mut router = Router::new();
+        let datagram = udp(&between(CLI, client, server), (5000, 53), b"query");
+        // The first packet, and one that takes the stored decision.
+        for _ in 0..2 {
+            let fate = router.receive(CLI, &[&datagram[..], b"secret"].concat());
+            assert_eq!(fate.bytes.len(), datagram.len());
+        }
+    }
+}
+
+#[test]
 fn a_tag_comes_on_the_way_to_a_vlan_and_goes_on_the_way_back() {
     let mut router = Router::new();
     let there = router.receive(CLI, &udp(&between(CLI, "10.1.0.2", "10.3.0.2"), (5000, 53), b"query"));

@@ -42,6 +42,8 @@ fn from_wire(
 ) -> ControlFlow<Verdict, Sender> {
     let Ok(Kind::Ip) = parse_into(frame.bytes(), packet) else { return no_packet(bench, frame) };
     let ingress = enter(bench, frame, packet.vlan, packet.cast)?;
+    // Padding, or whatever else is behind the datagram, goes no further.
+    frame.len = packet.end;
     if let Some(verdict) = stateless::forward(bench, frame, packet, ingress) {
         return ControlFlow::Break(verdict);
     }

@@ -7,8 +7,9 @@ const HEADER: usize = 12;
 const TAG: usize = 4;
 /// A chunk's type, flags and length.
 const CHUNK_HEADER: usize = 4;
-/// The initiate tag is the first word of INIT and INIT-ACK.
+/// The initiate tag is the first word of INIT and INIT-ACK, which have four in front of their parameters.
 const INITIATE_TAG: usize = CHUNK_HEADER;
+const INIT_LENGTH: usize = CHUNK_HEADER + 16;
 
 /// A chunk's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,14 +109,14 @@ impl<'a> Chunks<'a> {
     }
 
     /// The types of all chunks; None if the packet is no bundle that an association may have: it is empty, INIT,
-    /// INIT-ACK or SHUTDOWN-COMPLETE is not alone, or COOKIE-ECHO or COOKIE-ACK is not the first.
+    /// INIT-ACK or SHUTDOWN-COMPLETE is not alone, COOKIE-ECHO or COOKIE-ACK is not the first, or a chunk has no length.
     pub(super) fn kinds(&self) -> Option<Kinds> {
         let mut kinds = Kinds::default();
         let mut alone = false;
-        for (n, (chunk, _)) in self.iter().enumerate() {
+        for (n, (chunk, body)) in self.iter().enumerate() {
             alone |= matches!(chunk, Chunk::INIT | Chunk::INIT_ACK | Chunk::SHUTDOWN_COMPLETE);
             let first = alone || matches!(chunk, Chunk::COOKIE_ECHO | Chunk::COOKIE_ACK);
-            if first && n != 0 {
+            if first && n != 0 || body.length() == 0 {
                 return None;
             }
             kinds.add(chunk);
@@ -123,17 +124,16 @@ impl<'a> Chunks<'a> {
         self.iter().next().map(|_| kinds)
     }
 
-    /// One by one, up to the first without a length.
+    /// One by one, up to the first without a length, with that one.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Chunk, Body<'a>)> + use<'a> {
         let mut rest = self.rest;
         std::iter::from_fn(move || {
             let &[kind, _, high, low, ..] = rest else { return None };
-            let length = usize::from(u16::from_be_bytes([high, low]));
-            if length == 0 {
-                return None;
-            }
             let body = Body(rest);
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            rest = match usize::from(u16::from_be_bytes([high, low])) {
+                0 => &[],
+                length => rest.get(length.next_multiple_of(4)..).unwrap_or_default(),
+            };
             Some((Chunk(kind), body))
         })
     }
@@ -145,9 +145,14 @@ impl Body<'_> {
         self.0.get(1).copied().unwrap_or_default()
     }
 
-    /// The initiate tag of INIT and INIT-ACK.
+    /// What the chunk says its length is.
+    fn length(&self) -> u16 {
+        self.0.get(2..).and_then(|rest| rest.first_chunk()).map_or(0, |bytes| u16::from_be_bytes(*bytes))
+    }
+
+    /// The initiate tag of INIT and INIT-ACK; None if the packet ends before their parameters.
     pub(super) fn initiate_tag(&self) -> Option<u32> {
-        word(self.0, INITIATE_TAG)
+        word(self.0.get(..INIT_LENGTH)?, INITIATE_TAG)
     }
 }
 

@@ -167,7 +167,7 @@ impl Sides {
         *self.flags.of_mut(opener) = Flags::default();
         self.take_offer(opener, (scale, sack));
         *self.side.of_mut(direction) = Side::default();
-        *self.flags.of_mut(direction) = Flags::default();
+        self.flags.of_mut(direction).0 &= Flags::LIBERAL;
         self.set_scale(direction, 0);
     }
 
