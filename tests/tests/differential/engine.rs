@@ -1,0 +1,223 @@
+//! The engine's side: a router of config, compiler and engine with two ports.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use serde_json::{Value, json};
+use sluice_compiler::{Names, topology};
+use sluice_config::{Diagnostics, Policy, System};
+use sluice_control::system;
+use sluice_engine::conntrack::{FlowBudget, FlowFilter, LineOptions};
+use sluice_engine::counters::WorkerCounters;
+use sluice_engine::engine::EngineConfig;
+use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
+use sluice_engine::message::{Cursor, LogRecord};
+use sluice_engine::ruleset::RuleId;
+use sluice_engine::world::{Fib, Neighbour, NeighbourKey, NeighbourState, Neighbours, World};
+use sluice_engine::{Engine, Frame, Origin, Outbox, Outlet, RxChecksum, Verdict};
+use sluice_wire::MacAddr;
+
+use crate::kernel::{HOST_MAC, ROUTER_MAC};
+use crate::seen::{Class, STATES, STATUS, Seen, told};
+use crate::sequence::Settings;
+
+const HEADROOM: usize = 64;
+const LEGS: [&str; 2] = ["cli", "srv"];
+
+/// The router.
+pub struct Router {
+    engine: Engine,
+    world: World,
+    classes: Vec<Class>,
+    hits: Vec<u64>,
+}
+
+impl Router {
+    /// A router with an empty table.
+    pub fn new(settings: &Settings) -> Router {
+        let (system, _) =
+            System::parse("sluice.yaml", &system_file(settings)).unwrap_or_else(|why| refused(&why));
+        let names = Names::of(&system);
+        let interfaces = system::interfaces(&system, &ROUTER_MAC.map(MacAddr));
+        let neighbours = system::neighbours(&system).into_iter().map(|(key, mac)| {
+            (key, Neighbour::new(NeighbourState::Reachable(mac), Arc::new(AtomicU32::new(0))))
+        });
+        let (rules, classes) = rules(settings.status);
+        let text = json!({"filter": {"forward": {"policy": "drop", "rules": rules}}}).to_string();
+        let (policy, _) = Policy::parse("policy.yaml", &text, None).unwrap_or_else(|why| refused(&why));
+        let compiled = sluice_compiler::compile(&policy, &names, 1).unwrap_or_else(|why| refused(&why));
+        let world = World {
+            generation: Generation(1),
+            fib: Arc::new(Fib::new(&topology::routes(&system), &interfaces)),
+            interfaces: Arc::new(interfaces),
+            neighbours: Arc::new(Neighbours::new(1, neighbours)),
+            ruleset: Arc::new(compiled.ruleset),
+            settings: Arc::new(system::settings(&system)),
+        };
+        let config = EngineConfig {
+            worker: WorkerId(0),
+            workers: 1,
+            flow_capacity: 1 << 15,
+            seed: 42,
+            budget: Arc::new(FlowBudget::new(1 << 16)),
+            counters: Arc::new(WorkerCounters::new(LEGS.len())),
+        };
+        let engine = Engine::new(config, Arc::new(world.clone()));
+        Router { engine, world, hits: vec![0; classes.len()], classes }
+    }
+
+    /// Hands a datagram to the router at a time, and returns what comes out.
+    pub fn receive(&mut self, nanos: u64, leg: usize, datagram: &[u8]) -> Vec<Seen> {
+        let kind = if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+        let bytes = [&ROUTER_MAC[leg][..], &HOST_MAC[leg], &kind, datagram].concat();
+        let mut buffer = vec![0; HEADROOM + bytes.len() + 64];
+        buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
+        let mut sent = Sent::default();
+        let mut frames = [Frame {
+            buffer: &mut buffer,
+            start: HEADROOM as u16,
+            len: bytes.len() as u16,
+            port: PortId(leg as u16),
+            origin: Origin::Wire,
+            ingress: None,
+            egress: None,
+            rss: None,
+            ip_checksum: RxChecksum::Unknown,
+            l4_checksum: RxChecksum::Unknown,
+            verdict: Verdict::Pending,
+        }];
+        let now = now(nanos);
+        self.engine.process(now, &mut frames, &mut sent);
+        self.engine.tick(now);
+        let [frame] = frames;
+        let mut out = Vec::new();
+        let transmitted = match frame.verdict {
+            Verdict::Transmit(port) => Some((Outlet::Wire(port), frame.bytes().to_vec())),
+            _ => None,
+        };
+        let class = self.hit();
+        for (outlet, bytes) in transmitted.into_iter().chain(sent.0) {
+            let Outlet::Wire(port) = outlet else { continue };
+            let (_, seen) = told(port.0.into(), &bytes[14..]);
+            out.push(Seen { class: if seen.is_of_router() { Class(0) } else { class }, ..seen });
+        }
+        out
+    }
+
+    /// The table as `conntrack -L -o extended` prints it at a time.
+    pub fn flows(&mut self, nanos: u64) -> Vec<String> {
+        let options = LineOptions { extended: true, ..LineOptions::default() };
+        let (mut lines, mut cursor) = (Vec::new(), Some(Cursor::default()));
+        while let Some(at) = cursor {
+            let mut batch = Vec::with_capacity(1024);
+            cursor = self.engine.conntrack().list(now(nanos), at, &FlowFilter::default(), &mut batch);
+            lines.extend(batch.iter().map(|flow| flow.line(options).to_string()));
+        }
+        lines
+    }
+
+    /// The class of the rule that counted since the last call.
+    fn hit(&mut self) -> Class {
+        let mut hit = Class(0);
+        for (rule, (class, before)) in self.classes.iter().zip(&mut self.hits).enumerate() {
+            let (packets, _) = self.world.ruleset.rule_counters(RuleId(rule as u32));
+            if packets != *before {
+                (*before, hit) = (packets, *class);
+            }
+        }
+        hit
+    }
+}
+
+fn refused(diagnostics: &Diagnostics) -> ! {
+    panic!("refused: {diagnostics}");
+}
+
+/// Time begins late enough for a flow to have begun before.
+fn now(nanos: u64) -> Now {
+    Now::from_nanos((1 << 40) + nanos)
+}
+
+/// One rule for each class, in the order of the classes.
+fn rules(status: bool) -> (Vec<Value>, Vec<Class>) {
+    let (mut rules, mut classes) = (Vec::new(), Vec::new());
+    for (place, (state, direction)) in STATES.into_iter().enumerate() {
+        let with_flow = !direction.is_empty();
+        for bits in 0..if with_flow && status { 4 } else { 1 } {
+            let mut rule = json!({"ct": state, "action": "accept"});
+            if with_flow {
+                rule["ct_dir"] = direction.into();
+            }
+            let of = |set: bool| {
+                let named = STATUS.iter().enumerate().filter(|(bit, _)| (bits >> bit & 1 != 0) == set);
+                named.map(|(_, name)| *name).collect::<Vec<_>>()
+            };
+            if with_flow && status {
+                // A list matches if any of it holds, so both bits together take what the rules before left.
+                if bits != 0 {
+                    rule["ct_status"] = of(true).into();
+                }
+                if bits != 3 {
+                    rule["not"] = json!({"ct_status": of(false)});
+                }
+            }
+            rules.push(rule);
+            classes.push(Class::new(place, bits));
+        }
+    }
+    (rules, classes)
+}
+
+fn system_file(settings: &Settings) -> String {
+    let mac = |leg: usize| MacAddr(HOST_MAC[leg]).to_string();
+    json!({
+        "workers": {"cores": [0]},
+        "interfaces": {
+            "cli": {"device": "kernel:cli0", "addresses": ["192.0.2.1/30", "fd0a::1/64"]},
+            "srv": {"device": "kernel:srv0", "addresses": ["198.51.100.1/30", "fd0b::1/64"]},
+        },
+        "routes": [
+            {"to": "10.0.0.0/9", "via": "192.0.2.2"},
+            {"to": "10.128.0.0/9", "via": "198.51.100.2"},
+            {"to": "fd01::/16", "via": "fd0a::2"},
+            {"to": "fd02::/16", "via": "fd0b::2"},
+        ],
+        "neighbours": [
+            {"address": "192.0.2.2", "mac": mac(0)},
+            {"address": "198.51.100.2", "mac": mac(1)},
+            {"address": "fd0a::2", "mac": mac(0)},
+            {"address": "fd0b::2", "mac": mac(1)},
+        ],
+        "icmp": {"ratelimit": 0},
+        "conntrack": {
+            "tcp_loose": settings.tcp_loose,
+            "tcp_be_liberal": settings.tcp_be_liberal,
+            "tcp_ignore_invalid_rst": settings.tcp_ignore_invalid_rst,
+            "tcp_max_retrans": settings.tcp_max_retrans,
+            "checksum": settings.checksum,
+            "acct": settings.acct,
+        },
+        "control": {"api": "/run/sluice/sluice.sock", "metrics": "127.0.0.1:9843"},
+        "policy": "/etc/sluice/policy.yaml",
+        "state": "/var/lib/sluice",
+    })
+    .to_string()
+}
+
+#[derive(Default)]
+struct Sent(Vec<(Outlet, Vec<u8>)>);
+
+impl Outbox for Sent {
+    fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]> {
+        self.0.push((outlet, vec![0; len]));
+        self.0.last_mut().map(|(_, bytes)| bytes.as_mut_slice())
+    }
+
+    fn resolve(&mut self, _: NeighbourKey) {}
+
+    fn log(&mut self, _: &LogRecord) {}
+
+    fn punt(&mut self, _: InterfaceId, _: &[u8]) -> bool {
+        true
+    }
+}
