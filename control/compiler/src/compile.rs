@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_config::policy::{
-    Action as Asked, ChainPolicy, Hook as At, HookChain, MarkSet as AskedMark, Reject as AskedReject, Rule,
-    Table,
+    Action as Asked, ChainPolicy, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
+    Reject as AskedReject, Rule, Table,
 };
 use sluice_config::{Diagnostics, Policy, Span};
+use sluice_engine::conntrack::NatRange;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
     Action, BuildError, ChainId, Hook, MarkSet, Policy as Fallback, Reject, RuleInfo, RuleSpec, Ruleset,
-    RulesetBuilder, Target,
+    RulesetBuilder, Target, Translate,
 };
 
 use crate::Names;
@@ -58,28 +59,16 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn hook(&mut self, chain: &HookChain) {
-        let Some(hook) = engine_hook(chain.table, chain.hook) else {
-            self.refuse_nat(chain);
-            return;
-        };
+        let Some(hook) = engine_hook(chain.table, chain.hook) else { return };
+        if chain.table == Table::Nat {
+            self.builder.translate();
+        }
         let fallback = match chain.policy {
             ChainPolicy::Accept => Fallback::Accept,
             ChainPolicy::Drop => Fallback::Drop,
         };
         self.builder.policy(hook, fallback);
         self.rules(Target::Hook(hook), &chain.rules);
-    }
-
-    /// A `nat` chain that does nothing is let pass: a policy may well begin with all chains empty.
-    fn refuse_nat(&mut self, chain: &HookChain) {
-        let message = format!("nat is not supported by this version: {}.{}", chain.table, chain.hook);
-        if chain.policy == ChainPolicy::Drop {
-            self.problems.error(chain.span, None, format!("{message} with policy drop"));
-        }
-        for rule in &chain.rules {
-            let action = rule.action.name();
-            self.problems.error(rule.action.span, Some(rule), format!("{message}, action {action}"));
-        }
     }
 
     fn rules(&mut self, target: Target, rules: &[Rule]) {
@@ -114,11 +103,10 @@ impl Compiler<'_> {
                 self.problems.error(rule.action.span, Some(rule), message);
                 return None;
             }
-            nat @ (Asked::Snat(_) | Asked::Masquerade(_) | Asked::Dnat(_) | Asked::Redirect(_)) => {
-                let message = format!("nat is not supported by this version: action {}", nat.name());
-                self.problems.error(rule.action.span, Some(rule), message);
-                return None;
-            }
+            Asked::Snat(target) => Action::Translate(Translate::Snat(lower_nat(target))),
+            Asked::Dnat(target) => Action::Translate(Translate::Dnat(lower_nat(target))),
+            Asked::Masquerade(ports) => Action::Translate(Translate::Masquerade(lower_ports(*ports))),
+            Asked::Redirect(ports) => Action::Translate(Translate::Redirect(lower_ports(*ports))),
         })
     }
 
@@ -149,7 +137,7 @@ impl Compiler<'_> {
     }
 }
 
-/// The engine's hook; None for those of `nat`.
+/// The engine's hook; None for a table that has no chain there.
 pub(crate) const fn engine_hook(table: Table, hook: At) -> Option<Hook> {
     Some(match (table, hook) {
         (Table::Raw, At::Prerouting) => Hook::RawPrerouting,
@@ -157,6 +145,9 @@ pub(crate) const fn engine_hook(table: Table, hook: At) -> Option<Hook> {
         (Table::Mangle, At::Prerouting) => Hook::ManglePrerouting,
         (Table::Mangle, At::Output) => Hook::MangleOutput,
         (Table::Mangle, At::Postrouting) => Hook::ManglePostrouting,
+        (Table::Nat, At::Prerouting) => Hook::NatPrerouting,
+        (Table::Nat, At::Output) => Hook::NatOutput,
+        (Table::Nat, At::Postrouting) => Hook::NatPostrouting,
         (Table::Filter, At::Input) => Hook::FilterInput,
         (Table::Filter, At::Forward) => Hook::FilterForward,
         (Table::Filter, At::Output) => Hook::FilterOutput,
@@ -185,6 +176,15 @@ const fn lower_reject(reject: AskedReject) -> Reject {
         AskedReject::TcpReset => Reject::TcpReset,
         other => Reject::Unreachable { icmp: other.icmp_code(), icmpv6: other.icmpv6_code() },
     }
+}
+
+fn lower_nat(target: &NatTarget) -> NatRange {
+    let addresses = target.addr.map(|range| (range.first(), range.last()));
+    NatRange { addresses, ports: lower_ports(target.ports) }
+}
+
+fn lower_ports(ports: Option<PortRange>) -> Option<(u16, u16)> {
+    ports.map(|range| (range.first, range.last))
 }
 
 const fn lower_mark(set: AskedMark) -> MarkSet {

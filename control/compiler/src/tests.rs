@@ -136,22 +136,31 @@ fn each_test_begins_with_full_limits_and_the_workers_too() {
 #[test]
 fn what_the_data_plane_cannot_do_is_refused_with_every_place() {
     let errors = checked(
-        "nat:\n  prerouting: [{in: wan, proto: tcp, dport: 80, action: {dnat: \"10.0.0.9:80\"}}]\n  postrouting:\n    - {out: wan, action: masquerade, name: hide}\n\
-         mangle:\n  prerouting: [{proto: tcp, dport: 21, action: {helper: ftp}}]\n\
+        "mangle:\n  prerouting: [{proto: tcp, dport: 21, action: {helper: ftp}}]\n\
          filter:\n  forward: [{connlimit: {above: 5}, action: drop}, {ct_helper: ftp, action: accept}]\n",
     )
     .unwrap_err();
     for expected in [
         "policy.yaml:2:",
-        "nat is not supported by this version: nat.prerouting, action dnat",
-        "nat.postrouting, action masquerade (rule hide)",
         "helpers are not supported by this version: ftp",
         "connlimit is not supported by this version",
         "warning: this never matches: helpers (ftp)",
     ] {
         assert!(errors.contains(expected), "{expected} not in:\n{errors}");
     }
-    assert!(checked("nat: {postrouting: []}").is_ok(), "an empty chain does nothing");
+}
+
+#[test]
+fn translations_are_compiled_with_what_they_presuppose() {
+    let compiled = checked(
+        "nat:\n  prerouting: [{in: wan, dport: 80, action: {dnat: \"10.0.0.9:8080\"}}]\n  postrouting:\n    - {out: wan, action: masquerade, name: hide}\n",
+    )
+    .unwrap();
+    assert!(compiled.ruleset.translates());
+    let kinds = [0, 1].map(|n| compiled.ruleset.translation(sluice_engine::ruleset::RuleId(n)).is_some());
+    assert_eq!(kinds, [true, true]);
+    assert!(checked("nat: {postrouting: []}").unwrap().ruleset.translates(), "an empty chain is one too");
+    assert!(!checked("filter: {input: []}").unwrap().ruleset.translates());
 }
 
 #[test]

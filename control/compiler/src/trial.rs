@@ -341,7 +341,7 @@ impl Trial<'_> {
             }
             let decision = self.ruleset.evaluate(*hook, &mut view, &mut effects);
             let verdict = match decision {
-                Decision::Accept => TestVerdict::Accept,
+                Decision::Accept | Decision::Translate(_) => TestVerdict::Accept,
                 Decision::Drop => TestVerdict::Drop,
                 Decision::Reject(_) => TestVerdict::Reject,
             };

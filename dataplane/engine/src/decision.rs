@@ -13,7 +13,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 
-use crate::conntrack::{ActionId, CtState, Stored};
+use crate::conntrack::{ActionId, Conntrack, CtState, Direction, FlowHandle, Stored};
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
 use crate::ruleset::{Counted, CounterId, Effects};
@@ -236,6 +236,7 @@ pub(crate) fn replay(
             {
                 return None;
             }
+            translate(bench.conntrack, bench.world, frame, packet, (flow, direction));
             decision.send(frame, packet, interface)
         }
         Outcome::Deliver(interface) => {
@@ -244,6 +245,7 @@ pub(crate) fn replay(
             if !link.write(frame, packet) {
                 return None;
             }
+            translate(bench.conntrack, bench.world, frame, packet, (flow, direction));
             Verdict::Deliver(interface)
         }
         Outcome::Drop(reason) => Verdict::Drop(reason),
@@ -253,6 +255,22 @@ pub(crate) fn replay(
     }
     bench.counters.fast_path.add(1);
     Some(verdict)
+}
+
+/// What both hooks of `nat` do to a packet, at once. Decisions are shared, so this is the flow's own.
+#[inline(always)]
+fn translate(
+    conntrack: &Conntrack,
+    world: &World,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+    (flow, direction): (FlowHandle, Direction),
+) {
+    if let Some(translation) = conntrack.translation(flow, direction, packet)
+        && world.ruleset.translates()
+    {
+        translation.apply(frame.bytes_mut(), packet);
+    }
 }
 
 impl Decision {

@@ -12,13 +12,14 @@ use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Origin, Outbox, Outlet};
 use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::message::Cursor;
 use crate::pipeline;
 use crate::stage::link::LinkHeader;
 use crate::stage::raw::{self, Raw};
-use crate::stage::{admit, answer, settle, track};
+use crate::stage::{admit, answer, nat, settle, track};
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
-use crate::world::{NeighbourKey, NeighbourState, World};
+use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
 
 /// Frames that are worked through together: enough to hide memory's latency, few enough to stay in the first cache.
 const BURST: usize = 64;
@@ -47,6 +48,8 @@ pub struct Engine {
     conntrack: Conntrack,
     decisions: Decisions,
     scratch: Vec<u8>,
+    /// How far the search has come for flows that borrowed an address which is gone.
+    borrowed: Option<Cursor>,
     /// As many as a burst can have; written over by each.
     arrivals: Vec<Arrival>,
 }
@@ -72,6 +75,7 @@ impl Engine {
             world,
             decisions: Decisions::new(),
             scratch: vec![0; answer::SCRATCH],
+            borrowed: None,
             arrivals: std::iter::repeat_with(Arrival::none).take(BURST).collect(),
         }
     }
@@ -80,6 +84,9 @@ impl Engine {
     pub fn adopt(&mut self, world: Arc<World>) -> Arc<World> {
         if world.generation != self.world.generation {
             self.decisions.clear();
+        }
+        if world.interfaces.lack_any_of(&self.world.interfaces) {
+            self.borrowed = Some(Cursor::default());
         }
         std::mem::replace(&mut self.world, world)
     }
@@ -139,6 +146,7 @@ impl Engine {
             (Ok(Parsed::Ip(mut packet)), Some(sender)) if !is_reset(&packet) => {
                 let error = IcmpError::host_unreachable(packet.family());
                 let mut t = Transit::new(&mut bench, frame, &mut packet, sender);
+                nat::undo(&mut t);
                 answer::error(&mut t, error, DropReason::NeighbourFailed)
             }
             _ => Verdict::Drop(DropReason::NeighbourFailed),
@@ -179,9 +187,14 @@ impl Engine {
         }
     }
 
-    /// Work that time asks for: expiry of flows, a bounded step of it. Called once a poll round.
+    /// Work that time asks for: expiry of flows, the end of those whose address is gone, a bounded step of each. Called once a poll round.
     pub fn tick(&mut self, now: Now) {
         self.conntrack.expire(now, 64);
+        if let Some(cursor) = self.borrowed {
+            let interfaces = &self.world.interfaces;
+            let still_ours = |address| interfaces.kind(address) == AddressKind::Local;
+            self.borrowed = self.conntrack.end_borrowed(cursor, still_ours);
+        }
     }
 
     fn bench<'a>(&'a mut self, now: Now, out: &'a mut dyn Outbox) -> Bench<'a> {

@@ -8,7 +8,9 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use crate::ruleset::Hook;
-use crate::stage::{confirm, deliver, filter, mtu, options, redirect, route, source, track, transmit, ttl};
+use crate::stage::{
+    confirm, deliver, filter, mtu, nat, options, redirect, route, source, track, transmit, ttl,
+};
 use crate::transit::{Destination, Transit};
 use crate::verdict::Verdict;
 
@@ -21,6 +23,7 @@ pub(crate) type End = ControlFlow<Verdict, Infallible>;
 /// A packet from the wire, classified by the tracker.
 pub(crate) fn received(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::ManglePrerouting)?;
+    nat::prerouting(t)?;
     route::input(t)?;
     source::check(t)?;
     options::check(t)?;
@@ -33,6 +36,7 @@ pub(crate) fn received(t: &mut Transit<'_, '_, '_>) -> End {
 /// To the box itself.
 fn input(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::FilterInput)?;
+    nat::input(t)?;
     confirm::confirm(t)?;
     deliver::deliver(t)
 }
@@ -53,19 +57,24 @@ pub(crate) fn sent(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::RawOutput)?;
     track::output(t)?;
     filter::at(t, Hook::MangleOutput)?;
+    nat::output(t)?;
     filter::at(t, Hook::FilterOutput)?;
     match t.destination {
         Destination::Onward(_) => {
             mtu::check(t)?;
             postrouting(t)
         }
-        _ => deliver::deliver(t),
+        _ => {
+            nat::input(t)?;
+            deliver::deliver(t)
+        }
     }
 }
 
 /// Out by an interface.
 fn postrouting(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::ManglePostrouting)?;
+    nat::postrouting(t)?;
     confirm::confirm(t)?;
     options::fill(t);
     transmit::transmit(t)

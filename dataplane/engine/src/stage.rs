@@ -7,6 +7,7 @@ pub(crate) mod deliver;
 pub(crate) mod filter;
 pub(crate) mod link;
 pub(crate) mod mtu;
+pub(crate) mod nat;
 pub(crate) mod options;
 pub(crate) mod raw;
 pub(crate) mod redirect;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use sluice_wire::{MacAddr, Packet};
 
-use crate::conntrack::{Conntrack, CtInfo, CtState, Direction, FlowHandle, Pending, Tracked};
+use crate::conntrack::{Conntrack, CtInfo, CtState, Direction, FlowHandle, Mapping, Pending, Tracked};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Outbox};
@@ -86,6 +86,8 @@ pub(crate) struct Transit<'a, 'b, 'f> {
     pub flow: Option<InFlow>,
     /// The flow that it begins.
     pub begins: Option<Pending>,
+    /// The tuples of that flow, if it is translated.
+    pub mapping: Option<Mapping>,
     /// What rules see of it; None before the tracker.
     pub ct: Option<CtInfo>,
     pub mark: u32,
@@ -112,6 +114,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             sender,
             flow: None,
             begins: None,
+            mapping: None,
             ct: None,
             mark: 0,
             destination: Destination::Unknown,
@@ -168,6 +171,11 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             Tracked::Untracked => Some(CtInfo::without_flow(CtState::Untracked)),
             Tracked::Invalid | Tracked::Drop(_) => None,
         };
+        if let (Some(info), Some(place)) = (&info, self.flow)
+            && info.status.is_translated()
+        {
+            self.mapping = self.bench.conntrack.mapping(place.flow);
+        }
         self.ct = info.or(const { Some(CtInfo::without_flow(CtState::Invalid)) });
     }
 

@@ -92,6 +92,14 @@ drop_reasons! {
     ConntrackClash = "conntrack_clash",
     /// The tracker refuses the packet itself, as netfilter does where a retransmission is owed.
     ConntrackDrop = "conntrack_drop",
+    /// No port was free for a flow that is translated: all would be taken for another flow's.
+    NatExhausted = "nat_exhausted",
+    /// An address was to be borrowed (`masquerade`, `redirect`) from an interface that has none of the family.
+    NatNoAddress = "nat_no_address",
+    /// A flow that borrowed an interface's address would leave by another one: it is ended.
+    NatInterface = "nat_interface",
+    /// An ICMP redirect about a translated flow, whose addresses mean nothing to the one it is for.
+    NatRedirect = "nat_redirect",
     /// No route to the destination, and no error could or should be sent.
     NoRoute = "no_route",
     /// A blackhole route.

@@ -14,6 +14,9 @@ fn place(hook: &str) -> (&'static str, &'static str) {
         "raw_prerouting" => ("raw", "prerouting"),
         "raw_output" => ("raw", "output"),
         "prerouting" => ("mangle", "prerouting"),
+        "dnat" => ("nat", "prerouting"),
+        "dnat_output" => ("nat", "output"),
+        "snat" => ("nat", "postrouting"),
         "input" => ("filter", "input"),
         "forward" => ("filter", "forward"),
         "output" => ("filter", "output"),
@@ -122,6 +125,13 @@ fn action(from: &Value) -> Value {
                 None => json!({"reject": text}),
             }
         }
+        "snat" | "dnat" => {
+            let names = [("addr", "to"), ("port", "port")];
+            let fields = names.into_iter().filter(|(from, _)| !value[*from].is_null());
+            let target: Map<_, _> = fields.map(|(from, to)| (to.into(), value[from].clone())).collect();
+            json!({key: target})
+        }
+        "redirect" => json!({"redirect": value["port"]}),
         "ct_mark_set" => json!({"ct_mark": value}),
         "mark_set" => json!({"mark": value}),
         _ => from.clone(),

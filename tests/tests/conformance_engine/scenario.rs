@@ -1,5 +1,7 @@
 //! Runs a scenario and compares each step with the recording.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 use sluice_wire::{Packet, Parsed, Transport, parse, quoted, tcp};
 
@@ -22,6 +24,7 @@ pub fn run(scenario: &Value, anew: bool, verbose: bool) -> Vec<String> {
         Err(error) => return vec![error],
     };
     let mut differences = Vec::new();
+    let mut bound = Bound::default();
     let steps = scenario["steps"].as_array().unwrap();
     for (n, (step, expected)) in steps.iter().zip(scenario["expect"].as_array().unwrap()).enumerate() {
         router.wait(step["wait"].as_u64().unwrap_or(0));
@@ -30,7 +33,9 @@ pub fn run(scenario: &Value, anew: bool, verbose: bool) -> Vec<String> {
             router.forget();
         }
         if step["send"].is_object() {
-            send(&mut router, step, expected, &mut found);
+            let (step, expected) = (bound.put_into(step), bound.put_into(expected));
+            let outs = send(&mut router, &step, &expected, &mut found);
+            bound.take_from(&step, &outs, &mut found);
         } else if step["burst"].is_object() {
             burst(&mut router, &step["burst"], expected, &mut found);
         } else if step["reload"].is_object() {
@@ -45,7 +50,7 @@ pub fn run(scenario: &Value, anew: bool, verbose: bool) -> Vec<String> {
             found.push(format!("ctstate: expected {} got {states}", Value::from(recorded)));
         }
         if step["no_ct"].is_null() {
-            flows(&router.flows(), expected, &mut found);
+            flows(&router.flows(), &bound.put_into(expected), &mut found);
         }
         if verbose {
             println!("step {n} {}: {found:?}", step["note"].as_str().unwrap_or(""));
@@ -59,7 +64,7 @@ fn leg(value: &Value) -> usize {
     LEGS.iter().position(|leg| *leg == value.as_str().unwrap()).unwrap()
 }
 
-fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<String>) {
+fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<String>) -> Vec<Out> {
     let recorded = expected["out"].as_array().unwrap();
     let mut outs = Vec::new();
     let to = step["dmac"].as_str().map(|mac| mac.parse().unwrap());
@@ -72,14 +77,14 @@ fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<Str
                 }
             }
             // Control answers neighbour discovery.
-            Out::Punted => return,
+            Out::Punted => return Vec::new(),
             other => outs.push(other),
         }
     }
     let ignores = |path: &str| step["ignore"].as_array().is_some_and(|list| list.contains(&json!(path)));
     if outs.len() != recorded.len() {
         found.push(format!("verdict: expected {} got {} packets", expected["verdict"], outs.len()));
-        return;
+        return outs;
     }
     for (out, recorded) in outs.iter().zip(recorded) {
         let (kind, at, bytes) = match out {
@@ -92,24 +97,101 @@ fn send(router: &mut Router, step: &Value, expected: &Value, found: &mut Vec<Str
             found.push(format!("verdict: expected {} at {} got {kind} at {at}", expected.0, expected.1));
             continue;
         }
-        let Some(hex) = recorded["hex"].as_str() else { continue };
+        // Where the router chose a value, the recording has no bytes, but says what they are made of.
+        let Some(wanted) = recorded["hex"].as_str().map(unhex).or_else(|| described(&recorded["pkt"])) else {
+            continue;
+        };
         let same = match kind {
-            "answered" => essence(bytes) == essence(&unhex(hex)),
-            _ => *bytes == unhex(hex) || ignores("ip_opts"),
+            "answered" => essence(bytes) == essence(&wanted),
+            _ => *bytes == wanted || ignores("ip_opts"),
         };
         if !same {
-            let got: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            found.push(format!("packet: expected {hex} got {got}"));
+            found.push(format!("packet: expected {} got {}", hex(&wanted), hex(bytes)));
         }
+    }
+    outs
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a decoded packet; None while a value in it is not known yet.
+fn described(packet: &Value) -> Option<Vec<u8>> {
+    (packet.is_object() && !packet.to_string().contains('$')).then(|| build(packet))
+}
+
+/// Values that a router was free to choose, by name.
+#[derive(Default)]
+struct Bound(HashMap<String, u64>);
+
+impl Bound {
+    /// With the values in place of their names.
+    fn put_into(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => {
+                let known = text.strip_prefix('$').and_then(|name| self.0.get(name));
+                known.map_or_else(|| value.clone(), |known| json!(known))
+            }
+            Value::Array(list) => list.iter().map(|value| self.put_into(value)).collect(),
+            Value::Object(map) => {
+                map.iter().map(|(key, value)| (key.clone(), self.put_into(value))).collect()
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// Reads what a step binds from the packet that came out, and checks its bounds.
+    fn take_from(&mut self, step: &Value, outs: &[Out], found: &mut Vec<String>) {
+        for (name, bind) in step["bind"].as_object().into_iter().flatten() {
+            let (Some(field), Some(Out::Forwarded(_, bytes))) = (bind["field"].as_str(), outs.first()) else {
+                continue;
+            };
+            let Some(value) = field_of(bytes, field) else {
+                found.push(format!("bound: no {field} for {name}"));
+                continue;
+            };
+            let within = bind["min"].as_u64().is_none_or(|min| min <= value)
+                && bind["max"].as_u64().is_none_or(|max| value <= max)
+                && !bind["ne"].as_array().is_some_and(|list| list.contains(&json!(value)));
+            if !within {
+                found.push(format!("bound: {name} is {value}, {bind}"));
+            }
+            self.0.insert(name.clone(), value);
+        }
+    }
+}
+
+/// A port or identifier of a datagram, by the name that packet descriptions have for it.
+fn field_of(datagram: &[u8], field: &str) -> Option<u64> {
+    let packet = parsed(&framed(datagram))?;
+    let value = match (field.split_once('.')?.1, packet.transport) {
+        ("sport", transport) => transport.ports()?.0,
+        ("dport", transport) => transport.ports()?.1,
+        ("id", Transport::Icmp { id, .. } | Transport::Icmpv6 { id, .. }) => id,
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+fn framed(datagram: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend(if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] });
+    frame.extend(datagram);
+    frame
+}
+
+fn parsed(frame: &[u8]) -> Option<Packet> {
+    match parse(frame) {
+        Ok(Parsed::Ip(packet)) => Some(packet),
+        _ => None,
     }
 }
 
 /// The part of an answer that a router has no freedom in.
 fn essence(datagram: &[u8]) -> Vec<String> {
-    let mut frame = vec![0; 12];
-    frame.extend(if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] });
-    frame.extend(datagram);
-    let Ok(Parsed::Ip(packet)) = parse(&frame) else { return vec!["no packet".into()] };
+    let frame = framed(datagram);
+    let Some(packet) = parsed(&frame) else { return vec!["no packet".into()] };
     let bad = sluice_wire::verify(&packet, &frame) == sluice_wire::Checksum::Bad;
     let mut out = vec![format!("{:?} {:?} bad {bad}", packet.addrs, packet.transport)];
     if let Some(segment) = tcp::Segment::of(&packet, &frame) {

@@ -47,6 +47,7 @@ impl<A: Address> Table<A> {
             for place in self.neighbourhood(hash, n) {
                 let Some(flow) = self.flow(place) else { continue };
                 if evicted < flows_per_bucket
+                    && flow.status.contains(Status::CONFIRMED)
                     && (!flow.status.contains(Status::ASSURED) || !flow.is_live(now))
                 {
                     self.remove(shared, place);

@@ -11,7 +11,7 @@ use super::tcp::{TcpState, TcpTrack};
 use super::tuple::{Address, Tuple};
 use crate::ids::{Generation, InterfaceId, Tick};
 
-/// One flow. The reply tuple is the inverse of the original one as long as there is no NAT.
+/// One flow. Where it is translated, its other tuple lies beside it (`nat`).
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(32))]
 pub(super) struct Flow<A> {
@@ -132,6 +132,12 @@ impl<A: Address> Flow<A> {
             filed: 0,
             track,
         }
+    }
+
+    /// Its protocol's number.
+    #[inline(always)]
+    pub(super) fn protocol(&self) -> u8 {
+        self.protocol
     }
 
     /// The tuple of its first packet.

@@ -59,8 +59,8 @@ fn is_discovery(transport: &Transport) -> bool {
 fn owner(conntrack: &Conntrack, cx: &Context<'_>) -> Option<Found> {
     let quote = quoted(cx.packet, cx.frame)?;
     let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &conntrack.seeds)?;
-    let found = conntrack.find(cx.now, &key)?;
-    // Without NAT the flow's own tuple is the quoted one: whoever sent that must be who is told.
+    let found = conntrack.find(cx.now, &key.reversed())?;
+    // The quote is as it was seen on that side of a translation, and so is the error.
     let told = cx.packet.addrs.dst() == quote.addrs.src();
-    told.then_some(Found { flow: found.flow, direction: found.direction.opposite() })
+    told.then_some(found)
 }

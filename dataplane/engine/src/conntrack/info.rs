@@ -71,6 +71,12 @@ impl Status {
     /// Its timeout was set by hand, and packets leave it alone.
     pub const FIXED_TIMEOUT: Status = Status(1 << 10);
 
+    /// Whether packets leave with another tuple than they came with.
+    #[inline(always)]
+    pub const fn is_translated(self) -> bool {
+        self.0 & (Status::SNAT.0 | Status::DNAT.0) != 0
+    }
+
     /// Whether all bits of `other` are set.
     #[inline]
     pub const fn contains(self, other: Status) -> bool {

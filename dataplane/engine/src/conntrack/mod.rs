@@ -12,11 +12,12 @@
 //! | `track` | what is common to all protocols: find, begin, refresh |
 //! | `tcp`, `udp`, `icmp`, `sctp`, `gre` | one protocol each |
 //! | `icmp_error` | errors about packets of a flow |
+//! | `nat` | the other tuple of flows that are translated |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
 //! | `record`, `filter`, `walk` | listing, deleting, changing |
 //! | `class` | gauges by protocol and state |
 //!
-//! What it does not do yet: NAT (the reply tuple is the inverse of the original one), expectations, zones.
+//! What it does not do yet: expectations, zones.
 //! Source: Linux `net/netfilter/nf_conntrack_core.c`, as observed.
 
 mod budget;
@@ -29,6 +30,7 @@ mod icmp;
 mod icmp_error;
 mod index;
 mod info;
+mod nat;
 mod pending;
 mod record;
 mod sctp;
@@ -47,6 +49,7 @@ use sluice_wire::{Family, Packet, Transport};
 
 use self::budget::Lease;
 use self::evict::Sweep;
+use self::nat::PortDraw;
 use self::pending::PendingFlow;
 use self::table::{Shared, Table};
 use self::track::{Context, Followed, judge_in};
@@ -65,6 +68,7 @@ pub use self::info::{
     ActionId, CtInfo, CtState, Direction, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
+pub use self::nat::{Manip, Mapping, NatRange};
 pub use self::pending::Pending;
 pub use self::record::{Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport};
 pub use self::settings::{SctpTimeouts, Settings, TcpTimeouts, Timeouts};
@@ -95,6 +99,7 @@ impl Conntrack {
                 budget: Arc::clone(&config.budget),
                 lease: Lease::default(),
                 counters: Arc::clone(&config.counters),
+                ports: PortDraw::new(config.seed ^ u64::from(config.worker.0)),
             },
             seeds,
             sweep_v4: Sweep::default(),
@@ -196,18 +201,23 @@ impl Conntrack {
     /// Enters a flow into the table: its first packet was not dropped.
     ///
     /// # Errors
-    /// [`DropReason::ConntrackClash`] if a flow of the same tuple came meanwhile: the packet is to be dropped.
+    /// The packet is to be dropped: [`DropReason::ConntrackClash`] if a flow of the same tuple came meanwhile,
+    /// [`DropReason::NatExhausted`] if no port was free for its translation.
     pub fn confirm(
         &mut self,
         now: Now,
         settings: &Settings,
         pending: Pending,
     ) -> Result<FlowHandle, DropReason> {
+        let clash = match pending.is_exhausted() {
+            true => DropReason::NatExhausted,
+            false => DropReason::ConntrackClash,
+        };
         let (family, index) = match pending.0 {
             PendingFlow::V4(new) => (Family::V4, self.v4.confirm(&mut self.shared, now, settings, new)),
             PendingFlow::V6(new) => (Family::V6, self.v6.confirm(&mut self.shared, now, settings, new)),
         };
-        let index = index.ok_or(DropReason::ConntrackClash)?;
+        let index = index.ok_or(clash)?;
         Ok(FlowHandle { family, index })
     }
 

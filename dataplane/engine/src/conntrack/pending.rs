@@ -2,8 +2,8 @@
 
 use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
-use super::tuple::{Address, FamilyKey};
-use crate::ids::Millis;
+use super::tuple::{Address, FamilyKey, Tuple};
+use crate::ids::{InterfaceId, Millis};
 
 /// A flow that begins. A place is reserved for it until [`super::Conntrack::confirm`] or
 /// [`super::Conntrack::abandon`]: to drop it elsewhere would lose the place.
@@ -23,6 +23,12 @@ pub(super) enum PendingFlow {
 pub(super) struct NewFlow<A> {
     pub(super) flow: Flow<A>,
     pub(super) key: FamilyKey<A>,
+    /// How its packets leave: the flow's own tuple unless it is translated.
+    pub(super) outward: Tuple<A>,
+    /// Whose address it borrows.
+    pub(super) masquerade: Option<InterfaceId>,
+    /// Whether its answers would be taken for another flow's.
+    pub(super) exhausted: bool,
     /// How long it lives from confirmation on.
     pub(super) timeout: Millis,
     /// Bytes of its first packet, for accounting.
@@ -30,6 +36,12 @@ pub(super) struct NewFlow<A> {
 }
 
 impl<A: Address> NewFlow<A> {
+    /// A flow that is not translated.
+    pub(super) fn new(flow: Flow<A>, key: &FamilyKey<A>, timeout: Millis, bytes: u32) -> NewFlow<A> {
+        let outward = flow.original();
+        NewFlow { flow, key: *key, outward, masquerade: None, exhausted: false, timeout, bytes }
+    }
+
     fn info(&self) -> CtInfo {
         let expected = self.flow.status.contains(Status::EXPECTED);
         self.flow.info(Direction::Original, if expected { CtState::Related } else { CtState::New })

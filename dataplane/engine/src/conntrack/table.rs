@@ -9,10 +9,11 @@ use super::budget::{FlowBudget, Lease};
 use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
+use super::nat::{PortDraw, Translations};
 use super::pending::NewFlow;
 use super::record::{Accounting, FlowId};
 use super::track::Context;
-use super::tuple::{Address, FamilyKey, Seeds};
+use super::tuple::{Address, FamilyKey, Seeds, Tuple};
 use super::wheel::Wheel;
 use crate::arch;
 use crate::counters::WorkerCounters;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<FlowBudget>,
     pub(super) lease: Lease,
     pub(super) counters: Arc<WorkerCounters>,
+    /// Ports for flows whose own is taken.
+    pub(super) ports: PortDraw,
 }
 
 impl Shared {
@@ -70,6 +73,8 @@ pub(super) struct Table<A> {
     starts: Vec<u64>,
     /// Whether anything was ever kept in these two, whose memory is not touched before.
     keeps: bool,
+    /// Of flows that are translated.
+    translations: Translations<A>,
     seeds: Seeds,
     capacity: u32,
     /// In the table, or pending.
@@ -87,6 +92,7 @@ impl<A: Address> Table<A> {
             accounting: vec![[0; 4]; n],
             starts: vec![0; n],
             keeps: false,
+            translations: Translations::new(capacity, seeds),
             seeds,
             capacity,
             used: 0,
@@ -97,6 +103,7 @@ impl<A: Address> Table<A> {
     #[inline(always)]
     pub(super) fn prefetch(&self, hash: u64) {
         self.index.prefetch(hash);
+        self.translations.prefetch(hash);
     }
 
     /// Asks for both lines of a flow.
@@ -111,22 +118,32 @@ impl<A: Address> Table<A> {
     /// The flow that is most likely that of a hash.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
-        self.index.find(hash, Some)
+        self.index.find(hash, Some).or_else(|| self.translations.find(hash, Some))
     }
 
     /// The live flow of a packet.
     #[inline(always)]
     pub(super) fn find(&self, now: Tick, key: &FamilyKey<A>) -> Option<(u32, Direction)> {
-        self.index
-            .find(key.hash, |place| self.direction_at(now, key, place).map(|direction| (place, direction)))
+        let check = |place| self.direction_at(now, key, place).map(|direction| (place, direction));
+        self.index.find(key.hash, check).or_else(|| self.translations.find(key.hash, check))
     }
 
     /// Which way a packet goes in the flow at a place, if that is its flow, and alive.
     #[inline(always)]
     pub(super) fn direction_at(&self, now: Tick, key: &FamilyKey<A>, place: u32) -> Option<Direction> {
         let flow = self.flows.get(place as usize)?;
-        let direction = key.direction_in(&flow.original())?;
+        let direction = self.direction_in(flow, place, key)?;
         flow.is_live(now).then_some(direction)
+    }
+
+    #[inline(always)]
+    fn direction_in(&self, flow: &Flow<A>, place: u32, key: &FamilyKey<A>) -> Option<Direction> {
+        let original = flow.original();
+        if !flow.status.is_translated() {
+            return key.direction_in(&original);
+        }
+        let (outward, _) = self.translations.get(place, original.protocol)?;
+        key.direction_between(&original, &outward)
     }
 
     /// As [`Table::find`]; a flow of this tuple that ran out is removed, so that another may take its place.
@@ -136,17 +153,44 @@ impl<A: Address> Table<A> {
         now: Tick,
         key: &FamilyKey<A>,
     ) -> Option<(u32, Direction)> {
-        let (place, direction) = self.index.find(key.hash, |place| {
-            let flow = self.flows.get(place as usize)?;
-            key.direction_in(&flow.original())
-                .filter(|_| flow.status.contains(Status::CONFIRMED))
-                .map(|direction| (place, direction))
-        })?;
+        let check = |place| {
+            let flow =
+                self.flows.get(place as usize).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
+            self.direction_in(flow, place, key).map(|direction| (place, direction))
+        };
+        let (place, direction) =
+            self.index.find(key.hash, check).or_else(|| self.translations.find(key.hash, check))?;
         if self.flows.get(place as usize)?.is_live(now) {
             return Some((place, direction));
         }
         self.remove(shared, place);
         None
+    }
+
+    /// What NAT keeps beside the flows.
+    #[inline(always)]
+    pub(super) fn translations(&self) -> &Translations<A> {
+        &self.translations
+    }
+
+    /// How packets of the flow at a place leave.
+    #[inline]
+    pub(super) fn outward_at(&self, place: u32) -> Option<Tuple<A>> {
+        let flow = self.flow(place)?;
+        match flow.status.is_translated() {
+            true => self.translations.get(place, flow.protocol()).map(|(outward, _)| outward),
+            false => Some(flow.original()),
+        }
+    }
+
+    /// The tuple of the first packet of the flow at a place.
+    pub(super) fn original_at(&self, place: u32) -> Option<Tuple<A>> {
+        self.flow(place).map(Flow::original)
+    }
+
+    /// Secrets of the hash.
+    pub(super) fn seeds(&self) -> &Seeds {
+        &self.seeds
     }
 
     /// The flow at a place.
@@ -191,7 +235,9 @@ impl<A: Address> Table<A> {
 
     /// Enters a flow, for which a place was taken before. None if there is one of its tuple already.
     pub(super) fn insert(&mut self, shared: &mut Shared, now: Now, new: NewFlow<A>) -> Option<u32> {
-        if self.find_or_reap(shared, now.tick, &new.key).is_some() {
+        if self.find_or_reap(shared, now.tick, &new.key).is_some()
+            || self.answers_clash(shared, now.tick, &new)
+        {
             return None;
         }
         let mut flow = new.flow;
@@ -206,8 +252,24 @@ impl<A: Address> Table<A> {
         self.index.insert(new.key.hash, place, |place| {
             flows.get(place as usize).map_or(0, |flow| flow.original().hash(seeds))
         });
+        if flow.status.is_translated() {
+            let (flows, original) = (&self.flows, flow.original());
+            self.translations.insert(place, &original, &new.outward, new.masquerade, |place| {
+                flows.get(place as usize).map(Flow::original)
+            });
+        }
         shared.enter_class(flow.class());
         Some(place)
+    }
+
+    /// Whether answers to a new flow would be taken for packets of another one. Where no flow is translated, whoever has
+    /// the same answers has the same first packet.
+    fn answers_clash(&mut self, shared: &mut Shared, now: Tick, new: &NewFlow<A>) -> bool {
+        let plain = self.translations.is_empty() && !new.flow.status.is_translated();
+        !plain && {
+            let answer = FamilyKey::answering(&new.outward, &self.seeds);
+            self.find_or_reap(shared, now, &answer).is_some()
+        }
     }
 
     fn place(&mut self, flow: Flow<A>) -> Option<u32> {
@@ -232,7 +294,12 @@ impl<A: Address> Table<A> {
 
     /// The rest of removing a flow that is in no slot of the wheel any more.
     fn drop_flow(&mut self, shared: &mut Shared, place: u32, flow: Flow<A>) {
-        self.index.remove(flow.original().hash(&self.seeds), place);
+        let original = flow.original();
+        self.index.remove(original.hash(&self.seeds), place);
+        if flow.status.is_translated() {
+            let flows = &self.flows;
+            self.translations.remove(place, &original, |place| flows.get(place as usize).map(Flow::original));
+        }
         self.wheel.release(place);
         if let Some(flow) = self.flow_mut(place) {
             flow.status = Status(flow.status.0 & !Status::CONFIRMED.0).with(Status::DYING);

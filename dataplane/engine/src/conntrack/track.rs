@@ -175,7 +175,8 @@ impl<A: Address> Table<A> {
         let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut flow, cx) };
         match judged {
             Judged::Accept { timeout } => {
-                Followed::Begins(NewFlow { flow, key: *key, timeout, bytes: u32::from(cx.packet.length()) })
+                let bytes = u32::from(cx.packet.length());
+                Followed::Begins(NewFlow::new(flow, key, timeout, bytes))
             }
             Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
                 self.give_back(shared);

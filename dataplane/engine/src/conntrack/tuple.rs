@@ -17,8 +17,17 @@ pub(super) trait Address: Copy + Eq + Ord + Debug {
     /// Which family it is of.
     const FAMILY: Family;
 
+    /// Of no host.
+    const ZERO: Self;
+
     /// As the standard library has it.
     fn ip(self) -> IpAddr;
+
+    /// From what the standard library has; None for the other family.
+    fn of(address: IpAddr) -> Option<Self>;
+
+    /// One of the addresses from `first` to `last`, by a hash.
+    fn within(first: Self, last: Self, spread: u64) -> Self;
 
     /// Two endpoints mixed into a hash; the order of the arguments matters.
     fn mix(low: (Self, u16), high: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
@@ -27,8 +36,22 @@ pub(super) trait Address: Copy + Eq + Ord + Debug {
 impl Address for u32 {
     const FAMILY: Family = Family::V4;
 
+    const ZERO: u32 = 0;
+
     fn ip(self) -> IpAddr {
         Ipv4Addr::from_bits(self).into()
+    }
+
+    fn of(address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(v4) => Some(v4.to_bits()),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    fn within(first: u32, last: u32, spread: u64) -> u32 {
+        let count = u64::from(last.saturating_sub(first)) + 1;
+        first.wrapping_add((spread % count) as u32)
     }
 
     #[inline(always)]
@@ -42,8 +65,24 @@ impl Address for u32 {
 impl Address for u128 {
     const FAMILY: Family = Family::V6;
 
+    const ZERO: u128 = 0;
+
     fn ip(self) -> IpAddr {
         Ipv6Addr::from_bits(self).into()
+    }
+
+    fn of(address: IpAddr) -> Option<u128> {
+        match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(v6.to_bits()),
+        }
+    }
+
+    fn within(first: u128, last: u128, spread: u64) -> u128 {
+        // Both halves of the address may differ from the first one's.
+        let spread = u128::from(spread) << 64 | u128::from(spread.rotate_left(29));
+        let count = last.saturating_sub(first).checked_add(1);
+        first.wrapping_add(count.map_or(spread, |count| spread % count))
     }
 
     #[inline(always)]
@@ -99,12 +138,23 @@ impl<A: Address> Tuple<A> {
 
     /// Equality without a branch for each field: which one differs is nothing that a processor could learn.
     #[inline(always)]
-    fn is(&self, other: &Tuple<A>) -> bool {
+    pub(super) fn is(&self, other: &Tuple<A>) -> bool {
         (self.src == other.src)
             & (self.dst == other.dst)
             & (self.sport == other.sport)
             & (self.dport == other.dport)
             & (self.protocol == other.protocol)
+    }
+
+    /// Whether it comes from where another one does.
+    pub(super) fn has_source_of(&self, other: &Tuple<A>) -> bool {
+        self.src == other.src && self.sport == other.sport && self.protocol == other.protocol
+    }
+
+    /// Of the source alone.
+    pub(super) fn source_hash(&self, seeds: &Seeds) -> u64 {
+        let source = (self.src, self.sport);
+        A::mix(source, source, self.protocol, seeds)
     }
 
     /// The same for both directions.
@@ -140,6 +190,24 @@ impl<A: Address> FamilyKey<A> {
         FamilyKey { tuple, hash: tuple.hash(seeds), sense }
     }
 
+    /// What answers to packets of this tuple would be looked up by.
+    pub(super) fn answering(tuple: &Tuple<A>, seeds: &Seeds) -> FamilyKey<A> {
+        match Protocol(tuple.protocol) {
+            Protocol::ICMP | Protocol::ICMPV6 => FamilyKey::new(*tuple, Sense::Answer, seeds),
+            _ => FamilyKey::new(tuple.reversed(), Sense::Either, seeds),
+        }
+    }
+
+    /// What an answer to the packet would be looked up by.
+    pub(super) fn reversed(&self) -> FamilyKey<A> {
+        let (tuple, sense) = match self.sense {
+            Sense::Either => (self.tuple.reversed(), Sense::Either),
+            Sense::Request => (self.tuple, Sense::Answer),
+            Sense::Answer => (self.tuple, Sense::Request),
+        };
+        FamilyKey { tuple, hash: self.hash, sense }
+    }
+
     /// Whether no flow can begin with it.
     #[inline(always)]
     pub(super) fn is_answer(&self) -> bool {
@@ -150,11 +218,17 @@ impl<A: Address> FamilyKey<A> {
     /// ends are the same, it is the original direction.
     #[inline(always)]
     pub(super) fn direction_in(&self, original: &Tuple<A>) -> Option<Direction> {
+        self.direction_between(original, original)
+    }
+
+    /// The same in a flow whose packets leave translated, as `outward`: its answers answer that.
+    #[inline(always)]
+    pub(super) fn direction_between(&self, original: &Tuple<A>, outward: &Tuple<A>) -> Option<Direction> {
         match self.sense {
             Sense::Either if self.tuple.is(original) => Some(Direction::Original),
-            Sense::Either => self.tuple.reversed().is(original).then_some(Direction::Reply),
+            Sense::Either => self.tuple.reversed().is(outward).then_some(Direction::Reply),
             Sense::Request => self.tuple.is(original).then_some(Direction::Original),
-            Sense::Answer => self.tuple.is(original).then_some(Direction::Reply),
+            Sense::Answer => self.tuple.is(outward).then_some(Direction::Reply),
         }
     }
 }
@@ -162,6 +236,16 @@ impl<A: Address> FamilyKey<A> {
 /// What a packet is looked up by: its tuple, and a hash that both directions of a flow share.
 #[derive(Clone, Copy, Debug)]
 pub struct Key(pub(super) FamilyKeys);
+
+impl Key {
+    /// What an answer to the packet would be looked up by.
+    pub(super) fn reversed(&self) -> Key {
+        Key(match &self.0 {
+            FamilyKeys::V4(key) => FamilyKeys::V4(key.reversed()),
+            FamilyKeys::V6(key) => FamilyKeys::V6(key.reversed()),
+        })
+    }
+}
 
 /// A key of either family.
 #[derive(Clone, Copy, Debug)]

@@ -53,7 +53,7 @@ impl<A: Address> Table<A> {
     /// The record of a live flow.
     pub(super) fn record(&self, shared: &Shared, now: Now, acct: bool, place: u32) -> Option<FlowRecord> {
         let flow = self.flow(place).filter(|flow| flow.is_live(now.tick))?;
-        let tuple = flow.original();
+        let (tuple, outward) = (flow.original(), self.outward_at(place)?);
         let start = self.start(place);
         Some(FlowRecord {
             id: self.id(shared.worker, place),
@@ -62,7 +62,7 @@ impl<A: Address> Table<A> {
             state: flow.state_name(),
             timeout: flow.deadline.since(now.tick),
             original: record_of(&tuple, false),
-            reply: record_of(&tuple.reversed(), true),
+            reply: record_of(&outward.reversed(), true),
             status: flow.status,
             mark: flow.mark,
             accounting: acct.then(|| self.accounting(place)),

@@ -1,9 +1,11 @@
 //! What a rule does with a packet that it matches.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_wire::{Family, Packet};
 
+use crate::conntrack::NatRange;
 use crate::limit::Limit;
 use crate::ruleset::{ChainId, Decision, Rejection};
 
@@ -26,6 +28,8 @@ pub enum Action {
     Drop,
     /// Is dropped, and its sender told.
     Reject(Reject),
+    /// Gets another address or port, and so do all packets of its flow. In `nat` alone.
+    Translate(Translate),
     /// Goes through a user chain, then on with the next rule.
     Jump(ChainId),
     /// Goes through a user chain, then on behind the rule that called this one.
@@ -42,6 +46,38 @@ pub enum Action {
     Log(Option<Arc<Limit>>),
     /// Only counts; goes on.
     Count,
+}
+
+/// How a flow is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Translate {
+    /// Its source becomes one of these.
+    Snat(NatRange),
+    /// Its source becomes the address of the interface that it leaves by, with one of these ports if any are given.
+    Masquerade(Option<(u16, u16)>),
+    /// Its destination becomes one of these.
+    Dnat(NatRange),
+    /// Its destination becomes the address of the interface that it came in by, with one of these ports if any are
+    /// given.
+    Redirect(Option<(u16, u16)>),
+}
+
+impl Translate {
+    /// Ports that it gives.
+    pub const fn ports(&self) -> Option<(u16, u16)> {
+        match self {
+            Translate::Snat(range) | Translate::Dnat(range) => range.ports,
+            Translate::Masquerade(ports) | Translate::Redirect(ports) => *ports,
+        }
+    }
+
+    /// Addresses that it gives.
+    pub const fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        match self {
+            Translate::Snat(range) | Translate::Dnat(range) => range.addresses,
+            Translate::Masquerade(_) | Translate::Redirect(_) => None,
+        }
+    }
 }
 
 /// How `reject` tells the sender.

@@ -66,6 +66,7 @@ pub enum BuildError {
 pub struct RulesetBuilder {
     bases: [Chain; Hook::COUNT],
     policies: [Policy; Hook::COUNT],
+    translates: bool,
     chains: Vec<Chain>,
     address_sets: Vec<Arc<AddressSet>>,
     port_sets: Vec<Arc<PortSet>>,
@@ -108,6 +109,11 @@ impl RulesetBuilder {
         }
     }
 
+    /// Says that there is a chain of `nat`, be it empty. A rule in one says so too.
+    pub fn translate(&mut self) {
+        self.translates = true;
+    }
+
     /// Adds a rule at the end of a chain.
     ///
     /// # Errors
@@ -123,6 +129,7 @@ impl RulesetBuilder {
                 Target::Chain(id) => id.0,
             }));
         };
+        self.translates |= table == "nat";
         rule.tests.extend(implied(&rule.action));
         rule.info.table = table;
         rule.info.chain = match target {
@@ -164,6 +171,7 @@ impl RulesetBuilder {
             port_sets: self.port_sets.into(),
             may_notrack,
             marks_clash,
+            translates: self.translates,
             counters,
         })
     }
@@ -206,7 +214,21 @@ impl RulesetBuilder {
 }
 
 /// What an action demands of the packet, beside the rule's own matches.
-fn implied(action: &Action) -> Option<Test> {
+fn implied(action: &Action) -> Vec<Test> {
+    if let Action::Translate(how) = action {
+        let family = how.addresses().map(|(first, _)| if first.is_ipv4() { Family::V4 } else { Family::V6 });
+        let family = family.map(|family| Test::is(Match::Family([family].into())));
+        // A port is given to those that have one: not to DCCP, whose ports no flow knows.
+        let ports = how.ports().map(|_| Test::is(Match::Protocol(WITH_PORTS.into())));
+        return family.into_iter().chain(ports).collect();
+    }
+    implied_by_reject(action).into_iter().collect()
+}
+
+/// Protocols whose ports are part of a flow's tuple.
+const WITH_PORTS: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP];
+
+fn implied_by_reject(action: &Action) -> Option<Test> {
     match action {
         Action::Reject(Reject::TcpReset) => Some(Test::is(Match::Protocol([Protocol::TCP].into()))),
         Action::Reject(Reject::Unreachable { icmpv6: None, .. }) => {

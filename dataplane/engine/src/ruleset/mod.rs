@@ -18,7 +18,7 @@ mod settled;
 mod view;
 mod walk;
 
-pub use action::{Action, MarkSet, Policy, Reject};
+pub use action::{Action, MarkSet, Policy, Reject, Translate};
 pub use address::{AddressMatch, AddressSet, AddressSetBuilder};
 pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
 pub use counters::RuleCounters;
@@ -63,6 +63,12 @@ pub enum Hook {
     MangleOutput,
     /// All that leaves, behind the filter.
     ManglePostrouting,
+    /// Received packets that begin a flow, before they are routed: destinations are translated.
+    NatPrerouting,
+    /// The box's own packets that begin a flow, before the filter.
+    NatOutput,
+    /// All that begins a flow and leaves: sources are translated.
+    NatPostrouting,
     /// To the box.
     FilterInput,
     /// Through the box.
@@ -76,12 +82,15 @@ impl Hook {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in the order of their numbers.
-    pub const ALL: [Hook; 8] = [
+    pub const ALL: [Hook; 11] = [
         Hook::RawPrerouting,
         Hook::RawOutput,
         Hook::ManglePrerouting,
         Hook::MangleOutput,
         Hook::ManglePostrouting,
+        Hook::NatPrerouting,
+        Hook::NatOutput,
+        Hook::NatPostrouting,
         Hook::FilterInput,
         Hook::FilterForward,
         Hook::FilterOutput,
@@ -92,6 +101,7 @@ impl Hook {
         match self {
             Hook::RawPrerouting | Hook::RawOutput => "raw",
             Hook::ManglePrerouting | Hook::MangleOutput | Hook::ManglePostrouting => "mangle",
+            Hook::NatPrerouting | Hook::NatOutput | Hook::NatPostrouting => "nat",
             Hook::FilterInput | Hook::FilterForward | Hook::FilterOutput => "filter",
         }
     }
@@ -99,9 +109,9 @@ impl Hook {
     /// Its chain in the policy file.
     pub const fn chain(self) -> &'static str {
         match self {
-            Hook::RawPrerouting | Hook::ManglePrerouting => "prerouting",
-            Hook::RawOutput | Hook::MangleOutput | Hook::FilterOutput => "output",
-            Hook::ManglePostrouting => "postrouting",
+            Hook::RawPrerouting | Hook::ManglePrerouting | Hook::NatPrerouting => "prerouting",
+            Hook::RawOutput | Hook::MangleOutput | Hook::NatOutput | Hook::FilterOutput => "output",
+            Hook::ManglePostrouting | Hook::NatPostrouting => "postrouting",
             Hook::FilterInput => "input",
             Hook::FilterForward => "forward",
         }
@@ -111,7 +121,7 @@ impl Hook {
 /// A rule as it is shown; what it does is compiled apart.
 #[derive(Clone, Debug, Default)]
 pub struct RuleInfo {
-    /// `raw`, `mangle` or `filter`; `chains` for a rule of a user chain, whichever tables jump to it.
+    /// `raw`, `mangle`, `nat` or `filter`; `chains` for a rule of a user chain, whichever tables jump to it.
     pub table: &'static str,
     /// The chain's name in the policy file.
     pub chain: Arc<str>,
@@ -148,6 +158,7 @@ pub struct Ruleset {
     may_notrack: bool,
     /// Whether packets of one flow may give it different marks in turn.
     marks_clash: bool,
+    translates: bool,
     counters: RuleCounters,
 }
 
@@ -176,6 +187,21 @@ impl Ruleset {
     /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.
     pub fn evaluate(&self, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
         walk::walk(self, hook, view, effects)
+    }
+
+    /// Whether there is any chain of `nat`, be it empty: without, nothing is translated, not even packets of flows that
+    /// were (the kernel's hooks are gone then).
+    #[inline]
+    pub fn translates(&self) -> bool {
+        self.translates
+    }
+
+    /// What a rule does that decided with [`Decision::Translate`].
+    pub fn translation(&self, rule: RuleId) -> Option<&Translate> {
+        match self.rules.get(rule.0 as usize).map(|rule| &rule.action) {
+            Some(Action::Translate(how)) => Some(how),
+            _ => None,
+        }
     }
 
     /// What any rule that a packet can meet at this hook reads: if nothing, tuple, interfaces and ct state alone
@@ -233,13 +259,28 @@ impl Ruleset {
 
     #[inline]
     fn base(&self, hook: Hook) -> &Base {
-        let [raw_pre, raw_out, mangle_pre, mangle_out, mangle_post, input, forward, output] = &self.bases;
+        let [
+            raw_pre,
+            raw_out,
+            mangle_pre,
+            mangle_out,
+            mangle_post,
+            nat_pre,
+            nat_out,
+            nat_post,
+            input,
+            forward,
+            output,
+        ] = &self.bases;
         match hook {
             Hook::RawPrerouting => raw_pre,
             Hook::RawOutput => raw_out,
             Hook::ManglePrerouting => mangle_pre,
             Hook::MangleOutput => mangle_out,
             Hook::ManglePostrouting => mangle_post,
+            Hook::NatPrerouting => nat_pre,
+            Hook::NatOutput => nat_out,
+            Hook::NatPostrouting => nat_post,
             Hook::FilterInput => input,
             Hook::FilterForward => forward,
             Hook::FilterOutput => output,

@@ -52,7 +52,11 @@ impl Ruleset {
                 Action::Return => drop(walk.leave()),
                 Action::Notrack => effects.notrack = true,
                 Action::Count => {}
-                Action::Reject(_) | Action::Mark(_) | Action::CtMark(_) | Action::Log(_) => return None,
+                Action::Reject(_)
+                | Action::Translate(_)
+                | Action::Mark(_)
+                | Action::CtMark(_)
+                | Action::Log(_) => return None,
             }
         }
         effects.note(self.policy_counter(hook))?;

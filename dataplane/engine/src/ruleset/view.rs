@@ -33,6 +33,8 @@ pub struct View<'a> {
 pub enum Decision {
     /// It goes on.
     Accept,
+    /// Its flow is translated as this rule says, see [`crate::ruleset::Ruleset::translation`].
+    Translate(RuleId),
     /// It is gone.
     Drop,
     /// It is gone, and its sender is told.

@@ -119,6 +119,7 @@ impl<'r> Walk<'r> {
         match action {
             Action::Accept => return ControlFlow::Break(Decision::Accept),
             Action::Drop => return ControlFlow::Break(Decision::Drop),
+            Action::Translate(_) => return ControlFlow::Break(Decision::Translate(id)),
             Action::Reject(how) => return ControlFlow::Break(how.decide(view.packet)),
             Action::Jump(chain) => self.jump(*chain),
             Action::Goto(chain) => self.goto(*chain),

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use sluice_wire::build::{self, BuildError, IcmpError, Link};
 use sluice_wire::{Checksum, MacAddr, Packet, Parsed, Transport, icmp, is_link_local, parse, verify};
 
-use crate::conntrack::{CtInfo, CtState};
+use crate::conntrack::{CtInfo, CtState, Mapping};
 use crate::frame::{Frame, Origin, Outlet, RxChecksum};
 use crate::ids::{InterfaceId, PortId};
 use crate::pipeline;
@@ -166,10 +166,18 @@ pub(crate) fn own_frame(buffer: &mut [u8], len: u16, interface: InterfaceId) -> 
     }
 }
 
-/// What rules see of an answer about a packet of a flow, even of one that has not begun: RELATED, the other way.
-fn attached(t: &Transit<'_, '_, '_>) -> Option<CtInfo> {
+/// What an answer has of the flow whose packet it is about, even of one that has not begun: it is RELATED, and goes the
+/// other way. What was translated of the packet is translated back.
+#[derive(Clone, Copy)]
+pub(crate) struct Attached {
+    ct: CtInfo,
+    mapping: Option<Mapping>,
+}
+
+fn attached(t: &Transit<'_, '_, '_>) -> Option<Attached> {
     let about = t.ct.filter(CtInfo::has_flow)?;
-    Some(CtInfo { state: CtState::Related, direction: about.direction.opposite(), ..about })
+    let ct = CtInfo { state: CtState::Related, direction: about.direction.opposite(), ..about };
+    Some(Attached { ct, mapping: t.mapping })
 }
 
 /// Sends the router's own packet on its path. With `attached`, it belongs to a flow already and is not tracked.
@@ -177,12 +185,13 @@ pub(crate) fn dispatch(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
     destination: Destination,
-    attached: Option<CtInfo>,
+    attached: Option<Attached>,
 ) -> bool {
     let Ok(Parsed::Ip(mut packet)) = parse(frame.bytes()) else { return false };
     let mut t = Transit::new(bench, frame, &mut packet, Sender::Router);
     t.destination = destination;
-    t.ct = attached;
+    t.ct = attached.map(|about| about.ct);
+    t.mapping = attached.and_then(|about| about.mapping);
     let ControlFlow::Break(verdict) = pipeline::sent(&mut t);
     let verdict = t.finish(verdict);
     emit(bench, frame, verdict)

@@ -40,7 +40,8 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         t.once_only = true;
     }
     match decision {
-        Decision::Accept => ControlFlow::Continue(()),
+        // The compiler lets no chain but those of `nat` translate.
+        Decision::Accept | Decision::Translate(_) => ControlFlow::Continue(()),
         Decision::Drop => ControlFlow::Break(Verdict::Drop(reason(hook))),
         Decision::Reject(rejection) => ControlFlow::Break(reject(t, rejection)),
     }
@@ -51,13 +52,15 @@ pub(crate) const fn reason(hook: Hook) -> DropReason {
     match hook {
         Hook::RawPrerouting | Hook::RawOutput => DropReason::PolicyRaw,
         Hook::ManglePrerouting | Hook::MangleOutput | Hook::ManglePostrouting => DropReason::PolicyMangle,
+        Hook::NatPrerouting | Hook::NatOutput | Hook::NatPostrouting => DropReason::PolicyNat,
         Hook::FilterInput => DropReason::PolicyInput,
         Hook::FilterForward => DropReason::PolicyForward,
         Hook::FilterOutput => DropReason::PolicyOutput,
     }
 }
 
-fn set_flow_mark(t: &mut Transit<'_, '_, '_>) {
+/// Gives the flow the mark that rules set, if any did.
+pub(crate) fn set_flow_mark(t: &mut Transit<'_, '_, '_>) {
     let Some(mark) = t.effects.ct_mark.take() else { return };
     t.once_only = true;
     if let Some(place) = t.flow {

@@ -58,7 +58,10 @@ fn judge(
     settle::rules(bench, &effects, packet.length());
     filter::write_logs(bench, &effects, bytes, packet.length(), (Some(ingress), None));
     match decision {
-        Decision::Accept => ControlFlow::Continue(Raw { untracked: effects.notrack, mark: view.mark }),
+        // The compiler lets no chain but those of `nat` translate.
+        Decision::Accept | Decision::Translate(_) => {
+            ControlFlow::Continue(Raw { untracked: effects.notrack, mark: view.mark })
+        }
         // `reject` is the filter's alone; the compiler lets no other chain have it.
         Decision::Drop | Decision::Reject(_) => ControlFlow::Break(Verdict::Drop(DropReason::PolicyRaw)),
     }

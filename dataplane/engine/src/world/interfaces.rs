@@ -170,6 +170,12 @@ impl Interfaces {
         self.list.get(usize::from(id.0))
     }
 
+    /// Whether any address of `before` is none of these any more.
+    pub fn lack_any_of(&self, before: &Interfaces) -> bool {
+        let addresses = before.list.iter().flat_map(|interface| &interface.addresses);
+        addresses.into_iter().any(|&(address, _)| self.kind(address) != AddressKind::Local)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -143,6 +143,11 @@ fn settle(flow: Flow<'_>, old: TcpState, new: TcpState, kind: Kind, cx: &Context
 }
 
 impl TcpTrack {
+    /// Whether a connection begins where nothing of one before can be taken for its own.
+    pub(in crate::conntrack) fn begins_behind(&self, earlier: &TcpTrack) -> bool {
+        self.sides.begins_behind(&earlier.sides)
+    }
+
     fn step(
         &mut self,
         old: TcpState,

@@ -144,6 +144,12 @@ impl Sides {
         self.take_offer(Direction::Original, offered(segment));
     }
 
+    /// Whether the opener's numbers lie behind those of a connection before, so that nothing of that one can be taken for
+    /// this one's.
+    pub(super) fn begins_behind(&self, earlier: &Sides) -> bool {
+        after(self.side.original.end, earlier.side.original.end)
+    }
+
     /// By a segment of a connection that has been going on: neither scale nor SACK is known.
     pub(super) fn pick_up(&mut self, end: u32, window: u16) {
         let max_window = u32::from(window).max(1);
