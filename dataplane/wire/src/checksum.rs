@@ -19,7 +19,7 @@ pub enum Checksum {
     /// It is wrong.
     Bad,
     /// There is none to verify: a protocol without, UDP with the field zero, part of a datagram, or a header that
-    /// is malformed anyway. Zero in UDP over IPv6 counts as none too, as netfilter has it, although RFC 8200 section
+    /// is not there. Zero in UDP over IPv6 counts as none too, as netfilter has it, although RFC 8200 section
     /// 8.1 lets only tunnels send it: the receiver judges.
     Absent,
 }
@@ -27,7 +27,7 @@ pub enum Checksum {
 /// Verifies the transport checksum of a packet. Reads all of it, so ask only where the hardware did not.
 #[inline]
 pub fn verify(packet: &Packet, frame: &[u8]) -> Checksum {
-    if packet.fragment.is_part() || packet.malformed.is_some() {
+    if packet.fragment.is_part() {
         return Checksum::Absent;
     }
     let segment = packet.segment(frame);
@@ -281,7 +281,8 @@ mod tests {
             ("icmp", v4(1, "0800f7fe00010000"), Good),
             ("icmp, wrong", v4(1, "0800f7fd00010000"), Bad),
             ("sctp, wrong", v4(132, "1388003500000000 00000000"), Bad),
-            ("udp with a length that lies", v4(17, "13880035000a123471"), Absent),
+            ("udp with a length that lies", v4(17, "13880035000a123471"), Bad),
+            ("udp that ends within its header", v4(17, "13880035000a"), Absent),
             ("esp", v4(50, "0000000100000001"), Absent),
         ] {
             assert_eq!(verify(&packet(&bytes), &bytes), expected, "{name}");

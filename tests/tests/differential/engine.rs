@@ -18,8 +18,10 @@ use sluice_engine::{Engine, Frame, Origin, Outbox, Outlet, RxChecksum, Verdict};
 use sluice_wire::MacAddr;
 
 use crate::kernel::{HOST_MAC, ROUTER_MAC};
-use crate::seen::{Class, STATES, STATUS, Seen, told};
-use crate::sequence::Settings;
+use crate::packet::MTU;
+use crate::rules;
+use crate::seen::{Class, Seen, told};
+use crate::sequence::{Settings, TIMEOUTS};
 
 const HEADROOM: usize = 64;
 const LEGS: [&str; 2] = ["cli", "srv"];
@@ -28,7 +30,8 @@ const LEGS: [&str; 2] = ["cli", "srv"];
 pub struct Router {
     engine: Engine,
     world: World,
-    classes: Vec<Class>,
+    /// Of each rule by its number.
+    classes: Vec<Option<Class>>,
     hits: Vec<u64>,
 }
 
@@ -42,8 +45,7 @@ impl Router {
         let neighbours = system::neighbours(&system).into_iter().map(|(key, mac)| {
             (key, Neighbour::new(NeighbourState::Reachable(mac), Arc::new(AtomicU32::new(0))))
         });
-        let (rules, classes) = rules(settings.status);
-        let text = json!({"filter": {"forward": {"policy": "drop", "rules": rules}}}).to_string();
+        let (text, classes) = rules::policy(settings.status);
         let (policy, _) = Policy::parse("policy.yaml", &text, None).unwrap_or_else(|why| refused(&why));
         let compiled = sluice_compiler::compile(&policy, &names, 1).unwrap_or_else(|why| refused(&why));
         let world = World {
@@ -122,7 +124,8 @@ impl Router {
         for (rule, (class, before)) in self.classes.iter().zip(&mut self.hits).enumerate() {
             let (packets, _) = self.world.ruleset.rule_counters(RuleId(rule as u32));
             if packets != *before {
-                (*before, hit) = (packets, *class);
+                *before = packets;
+                hit = class.unwrap_or(hit);
             }
         }
         hit
@@ -138,43 +141,17 @@ fn now(nanos: u64) -> Now {
     Now::from_nanos((1 << 40) + nanos)
 }
 
-/// One rule for each class, in the order of the classes.
-fn rules(status: bool) -> (Vec<Value>, Vec<Class>) {
-    let (mut rules, mut classes) = (Vec::new(), Vec::new());
-    for (place, (state, direction)) in STATES.into_iter().enumerate() {
-        let with_flow = !direction.is_empty();
-        for bits in 0..if with_flow && status { 4 } else { 1 } {
-            let mut rule = json!({"ct": state, "action": "accept"});
-            if with_flow {
-                rule["ct_dir"] = direction.into();
-            }
-            let of = |set: bool| {
-                let named = STATUS.iter().enumerate().filter(|(bit, _)| (bits >> bit & 1 != 0) == set);
-                named.map(|(_, name)| *name).collect::<Vec<_>>()
-            };
-            if with_flow && status {
-                // A list matches if any of it holds, so both bits together take what the rules before left.
-                if bits != 0 {
-                    rule["ct_status"] = of(true).into();
-                }
-                if bits != 3 {
-                    rule["not"] = json!({"ct_status": of(false)});
-                }
-            }
-            rules.push(rule);
-            classes.push(Class::new(place, bits));
-        }
-    }
-    (rules, classes)
-}
-
 fn system_file(settings: &Settings) -> String {
     let mac = |leg: usize| MacAddr(HOST_MAC[leg]).to_string();
+    let timeout = |(key, usual, short): (&str, u32, u32)| {
+        (key.replace("_timeout", ""), Value::from(if settings.time { short } else { usual }))
+    };
+    let timeouts: serde_json::Map<_, _> = TIMEOUTS.into_iter().map(timeout).collect();
     json!({
         "workers": {"cores": [0]},
         "interfaces": {
-            "cli": {"device": "kernel:cli0", "addresses": ["192.0.2.1/30", "fd0a::1/64"]},
-            "srv": {"device": "kernel:srv0", "addresses": ["198.51.100.1/30", "fd0b::1/64"]},
+            "cli": {"device": "kernel:cli0", "mtu": MTU[0], "addresses": ["192.0.2.1/30", "fd0a::1/64"]},
+            "srv": {"device": "kernel:srv0", "mtu": MTU[1], "addresses": ["198.51.100.1/30", "fd0b::1/64"]},
         },
         "routes": [
             {"to": "10.0.0.0/9", "via": "192.0.2.2"},
@@ -196,6 +173,7 @@ fn system_file(settings: &Settings) -> String {
             "tcp_max_retrans": settings.tcp_max_retrans,
             "checksum": settings.checksum,
             "acct": settings.acct,
+            "timeouts": timeouts,
         },
         "control": {"api": "/run/sluice/sluice.sock", "metrics": "127.0.0.1:9843"},
         "policy": "/etc/sluice/policy.yaml",

@@ -9,6 +9,7 @@
 //! router thinks of a packet is told by the packet itself: a rule for each class sets its DSCP. Where the kernel puts
 //! work off after all, a packet's identification tells whose answer it is.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,8 +23,10 @@ use nix::sys::socket::{
 };
 use nix::unistd::Pid;
 
-use crate::seen::{Class, STATES, STATUS, Seen, told};
-use crate::sequence::Settings;
+use crate::packet::{MTU, seal_v4};
+use crate::rules;
+use crate::seen::{Seen, told};
+use crate::sequence::{Settings, TIMEOUTS};
 
 /// MAC addresses of the router's legs.
 pub const ROUTER_MAC: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 2, 1]];
@@ -101,9 +104,9 @@ impl Kernel {
         for (leg, name) in LEGS.iter().enumerate() {
             run("ethtool", &[&["-K", &format!("{name}0")], &off[..]].concat(), "");
             let (v4, v6) = [("192.0.2", "fd0a::"), ("198.51.100", "fd0b::")][leg];
-            let (half, side, mac) = (leg * 128, leg + 1, mac(HOST_MAC[leg]));
+            let (half, side, mac, mtu) = (leg * 128, leg + 1, mac(HOST_MAC[leg]), MTU[leg]);
             batch += &format!(
-                "addr add {v4}.1/30 dev {name}0\naddr add {v6}1/64 dev {name}0 nodad\nlink set {name}0 up\n\
+                "link set {name}0 mtu {mtu}\naddr add {v4}.1/30 dev {name}0\naddr add {v6}1/64 dev {name}0 nodad\nlink set {name}0 up\n\
                  neigh replace {v4}.2 lladdr {mac} dev {name}0 nud permanent\n\
                  neigh replace {v6}2 lladdr {mac} dev {name}0 nud permanent\n\
                  route add 10.{half}.0.0/9 via {v4}.2\nroute add fd0{side}::/16 via {v6}2\n"
@@ -118,10 +121,12 @@ impl Kernel {
             ("net/ipv4/conf/srv0/rp_filter", 0),
             ("net/ipv4/icmp_ratelimit", 0),
             ("net/ipv6/icmp/ratelimit", 0),
+            ("net/ipv4/icmp_msgs_per_sec", 1_000_000),
+            ("net/ipv4/icmp_msgs_burst", 1_000_000),
         ] {
             write(key, value);
         }
-        run("nft", &["-f", "-"], &rules());
+        run("nft", &["-f", "-"], &rules::nft());
     }
 
     /// Sets the tracker and empties its table.
@@ -135,6 +140,9 @@ impl Kernel {
             ("acct", u8::from(settings.acct)),
         ] {
             write(&format!("net/netfilter/nf_conntrack_{key}"), value);
+        }
+        for (key, usual, short) in TIMEOUTS {
+            write(&format!("net/netfilter/nf_conntrack_{key}"), if settings.time { short } else { usual });
         }
         run("conntrack", &["-F"], "");
     }
@@ -160,7 +168,9 @@ impl Kernel {
             for (v6, socket) in [false, true].into_iter().zip(&leg.hear) {
                 while let Ok(length) = recv(socket.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT) {
                     let datagram = frame.get(14..length).unwrap_or_default();
-                    if datagram.len() >= if v6 { 40 } else { 20 } && frame[6..12] == ROUTER_MAC[number] {
+                    // What goes to a group is the router's own discovery of its neighbours.
+                    let to_us = frame[..6] == HOST_MAC[number] && frame[6..12] == ROUTER_MAC[number];
+                    if to_us && datagram.len() >= if v6 { 40 } else { 20 } {
                         heard.push(told(number, datagram));
                     }
                 }
@@ -241,36 +251,8 @@ fn fence(leg: usize) -> Vec<u8> {
     if leg == 1 {
         datagram[12..].rotate_left(4);
     }
-    crate::packet::seal_v4(&mut datagram);
+    seal_v4(&mut datagram);
     datagram
-}
-
-/// One chain for each class, which sets the DSCP to its number.
-fn rules() -> String {
-    let (mut chains, mut states) = (String::new(), String::new());
-    for (place, (state, direction)) in STATES.into_iter().enumerate() {
-        let with_flow = !direction.is_empty();
-        let direction = if with_flow { format!("ct direction {direction}") } else { String::new() };
-        states += &format!("ct state {state} {direction} goto state{place}\n");
-        chains += &format!("chain state{place} {{\n");
-        for bits in (0..if with_flow { 4 } else { 1 }).rev() {
-            let status: String = STATUS
-                .iter()
-                .enumerate()
-                .filter(|(bit, _)| bits >> bit & 1 != 0)
-                .map(|(_, name)| format!("ct status {name} "))
-                .collect();
-            let class = Class::new(place, bits).0;
-            chains += &format!("meta nfproto ipv4 {status} ip dscp set {class} accept\n");
-            chains += &format!("meta nfproto ipv6 {status} ip6 dscp set {class} accept\n");
-        }
-        chains += "}\n";
-    }
-    format!(
-        "table inet diff {{\n{chains}\nchain raw {{ type filter hook prerouting priority raw; \
-         ip saddr {{ 10.127.255.1, 10.255.255.1 }} notrack; }}\n\
-         chain forward {{ type filter hook forward priority filter; policy accept;\n{states}}}\n}}\n"
-    )
 }
 
 fn processors() -> usize {
@@ -282,7 +264,7 @@ fn mac(mac: [u8; 6]) -> String {
 }
 
 /// Writes a setting of the thread's namespace; one that this kernel does not have is left.
-fn write(key: &str, value: u8) {
+fn write(key: &str, value: impl Display) {
     match std::fs::write(format!("/proc/sys/{key}"), value.to_string()) {
         Err(error) if error.kind() != ErrorKind::NotFound => panic!("{key}: {error}"),
         _ => {}

@@ -2,7 +2,7 @@
 //! and the flows that are left must be the same. What differs is made as small as it gets, and printed with its seed.
 //!
 //! ```text
-//! cargo test -p sluice-tests --test differential -- [--seed S] [--sequences N] [--from N] [--only tcp] [--shown N] [--show]
+//! cargo test -p sluice-tests --test differential -- [--seed S] [--sequences N] [--from N] [--only tcp] [--time] [--shown N] [--show]
 //! ```
 //!
 //! Needs root, for namespaces. `scripts/differential` is the same in the form that people run. Differences that are
@@ -15,6 +15,7 @@ mod known;
 mod packet;
 mod play;
 mod random;
+mod rules;
 mod seen;
 mod sequence;
 mod shrink;
@@ -26,7 +27,7 @@ use std::time::Instant;
 
 use crate::generate::Subject;
 use crate::kernel::Kernel;
-use crate::play::{Pair, play};
+use crate::play::{Pair, excuse, play};
 use crate::random::Random;
 use crate::seen::Seen;
 use crate::sequence::{Sequence, Settings};
@@ -42,6 +43,8 @@ struct Options {
     sequences: u64,
     /// All sequences are about this.
     only: Option<Subject>,
+    /// Seconds pass within sequences.
+    time: bool,
     /// So many differences are made small and shown; each kind once.
     shown: usize,
     /// Every sequence is shown.
@@ -69,20 +72,23 @@ struct Run {
     different: usize,
     /// Differed, and did not when they were played again: the machine was busy.
     passing: usize,
+    /// How often each reason explained a difference.
+    explained: BTreeMap<&'static str, usize>,
     /// How often what differs looks alike.
     alike: BTreeMap<String, usize>,
 }
 
 impl Run {
     fn new(options: Options) -> Run {
-        let (kernel, start, alike) = (Kernel::new(), Instant::now(), BTreeMap::new());
-        Run { options, kernel, start, played: 0, different: 0, passing: 0, alike }
+        let (kernel, start) = (Kernel::new(), Instant::now());
+        let (explained, alike) = Default::default();
+        Run { options, kernel, start, played: 0, different: 0, passing: 0, explained, alike }
     }
 
     /// Plays sequences of one batch.
     fn batch(&mut self, numbers: Range<u64>) {
-        let Options { seed, only, show, .. } = self.options;
-        let settings = generate::settings(&mut Random::new(seed, SETTINGS | (numbers.start / BATCH)));
+        let Options { seed, only, time, show, .. } = self.options;
+        let settings = generate::settings(&mut Random::new(seed, SETTINGS | (numbers.start / BATCH)), time);
         let sequences: Vec<_> =
             numbers.clone().map(|number| generate::sequence(Random::new(seed, number), only)).collect();
         let pairs = play(&self.kernel, &settings, &sequences);
@@ -92,16 +98,17 @@ impl Run {
             if show {
                 println!("{}", report(seed, number, &settings, &sequence, pair));
             }
-            if pair.difference(&sequence, &settings).is_some() {
-                suspects.push((number, sequence));
+            match pair.difference(&settings).map(|differs| excuse(&sequence, pair, differs)) {
+                None => {}
+                Some(Some(reason)) => *self.explained.entry(reason).or_default() += 1,
+                Some(None) => suspects.push((number, sequence)),
             }
         }
         let again: Vec<_> = suspects.iter().map(|(_, sequence)| sequence.clone()).collect();
         for ((number, sequence), pair) in suspects.into_iter().zip(play(&self.kernel, &settings, &again)) {
-            if pair.difference(&sequence, &settings).is_none() {
-                self.passing += 1;
-            } else {
-                self.found(number, &settings, &sequence, &pair);
+            match pair.difference(&settings).map(|differs| excuse(&sequence, &pair, differs)) {
+                Some(None) => self.found(number, &settings, &sequence, &pair),
+                _ => self.passing += 1,
             }
         }
     }
@@ -111,18 +118,27 @@ impl Run {
         self.different += 1;
         let alike = self.alike.entry(signature(sequence, pair, settings)).or_default();
         *alike += 1;
-        if *alike == 1
-            && self.alike.len() <= self.options.shown
-            && let Some(small) = shrink::shrink(&self.kernel, settings, sequence)
-        {
-            let pair = &play(&self.kernel, settings, std::slice::from_ref(&small))[0];
-            println!("{}", report(self.options.seed, number, settings, &small, pair));
+        if *alike > 1 || self.alike.len() > self.options.shown {
+            return;
         }
+        let text = match shrink::shrink(&self.kernel, settings, sequence) {
+            Some(small) => {
+                let pair = &play(&self.kernel, settings, std::slice::from_ref(&small))[0];
+                report(self.options.seed, number, settings, &small, pair)
+            }
+            None => {
+                report(self.options.seed, number, settings, sequence, pair) + "  (not when played alone)\n"
+            }
+        };
+        println!("{text}");
     }
 
     fn finish(self) -> ExitCode {
         for (signature, count) in &self.alike {
             println!("{count:6} {signature}");
+        }
+        for (reason, count) in &self.explained {
+            println!("{count:6} meant: {reason}");
         }
         let Run { played, different, passing, start, options, .. } = self;
         println!(
@@ -136,7 +152,8 @@ impl Run {
 }
 
 fn options() -> Options {
-    let mut options = Options { seed: 1, from: 0, sequences: 5000, only: None, shown: 12, show: false };
+    let mut options =
+        Options { seed: 1, from: 0, sequences: 5000, only: None, time: false, shown: 12, show: false };
     let mut words = std::env::args().skip(1);
     let number = |word: Option<String>| word.and_then(|word| word.parse().ok()).expect("a number");
     while let Some(word) = words.next() {
@@ -145,10 +162,11 @@ fn options() -> Options {
             "--from" => options.from = number(words.next()),
             "--sequences" => options.sequences = number(words.next()),
             "--only" => options.only = words.next().and_then(|name| Subject::named(&name)),
+            "--time" => options.time = true,
             "--shown" => options.shown = number(words.next()) as usize,
             "--show" => options.show = true,
             other => panic!(
-                "{other}: options are --seed S, --from N, --sequences N, --only SUBJECT, --shown N, --show"
+                "{other}: options are --seed S, --from N, --sequences N, --only SUBJECT, --time, --shown N, --show"
             ),
         }
     }
@@ -158,7 +176,7 @@ fn options() -> Options {
 /// What differences of one kind have in common.
 fn signature(sequence: &Sequence, pair: &Pair, settings: &Settings) -> String {
     let kind = |at: usize| sequence.0.get(at).map_or("nothing", |step| step.packet.message.name());
-    match pair.difference(sequence, settings).flatten() {
+    match pair.difference(settings).flatten() {
         Some(at) => {
             let classes = |seen: &[Seen]| {
                 seen.iter()
@@ -176,7 +194,7 @@ fn signature(sequence: &Sequence, pair: &Pair, settings: &Settings) -> String {
 
 fn report(seed: u64, number: u64, settings: &Settings, sequence: &Sequence, pair: &Pair) -> String {
     let mut out = format!("--- seed {seed} sequence {number}, {settings:?}\n");
-    let differs = pair.difference(sequence, settings);
+    let differs = pair.difference(settings);
     for (place, step) in sequence.0.iter().enumerate() {
         let mark = if differs == Some(Some(place)) { '!' } else { ' ' };
         let packet = &step.packet;

@@ -5,8 +5,8 @@ use std::fmt;
 
 use sluice_wire::{TcpFlags, checksum};
 
-/// What a link carries.
-const MTU: usize = 1500;
+/// What each leg carries, in bytes: what a client sends may be too long for the servers.
+pub const MTU: [usize; 2] = [1500, 1280];
 
 /// Where a host is, with its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct Packet {
     pub v6: bool,
     pub src: Host,
     pub dst: Host,
+    /// Or hop limit.
+    pub ttl: u8,
+    /// IPv4: Don't Fragment.
+    pub whole: bool,
     /// Options of IPv4; in IPv6, extension headers with their kinds.
     pub extra: Extra,
     pub message: Message,
@@ -41,6 +45,8 @@ pub struct Extra {
 /// How a packet's bytes differ from what they should be.
 #[derive(Debug, Clone, Default)]
 pub struct Spoil {
+    /// IPv4's header checksum is wrong.
+    pub header_checksum: bool,
     /// The transport checksum is wrong.
     pub checksum: bool,
     /// The transport checksum is 0.
@@ -129,8 +135,8 @@ impl Extra {
 impl Spoil {
     /// Whether the packet is as it should be.
     pub fn is_none(&self) -> bool {
-        let Spoil { checksum, no_checksum, patches, cut, trailer } = self;
-        !checksum && !no_checksum && patches.is_empty() && cut.is_none() && *trailer == 0
+        let Spoil { header_checksum, checksum, no_checksum, patches, cut, trailer } = self;
+        !header_checksum && !checksum && !no_checksum && patches.is_empty() && cut.is_none() && *trailer == 0
     }
 }
 
@@ -263,9 +269,10 @@ impl Packet {
         }
         if !self.v6 {
             seal_v4(&mut out);
+            out[10] ^= u8::from(self.spoil.header_checksum);
         }
         out.resize(out.len() + usize::from(self.spoil.trailer), 0xee);
-        out.truncate(MTU);
+        out.truncate(MTU[self.src.leg()]);
         out
     }
 
@@ -276,7 +283,7 @@ impl Packet {
         let mut out = vec![0x40 | (header / 4) as u8, 0];
         out.extend(((header + message.len()) as u16).to_be_bytes());
         out.extend(id.to_be_bytes());
-        out.extend([0, 0, 64, self.message.protocol(false), 0, 0]);
+        out.extend([u8::from(self.whole) << 6, 0, self.ttl, self.message.protocol(false), 0, 0]);
         out.extend(self.src.address(false, index));
         out.extend(self.dst.address(false, index));
         out.extend(options);
@@ -298,7 +305,7 @@ impl Packet {
         let [high, low] = id.to_be_bytes();
         let mut out = vec![0x60, 0, high, low];
         out.extend(((headers.len() + message.len()) as u16).to_be_bytes());
-        out.extend([kinds[0], 64]);
+        out.extend([kinds[0], self.ttl]);
         out.extend(self.src.address(true, index));
         out.extend(self.dst.address(true, index));
         out.extend(headers);

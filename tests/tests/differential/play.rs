@@ -4,6 +4,7 @@
 //! saw them. Each sequence has hosts of its own, so the table is listed once for all.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use crate::engine::Router;
 use crate::kernel::Kernel;
@@ -11,6 +12,8 @@ use crate::known;
 use crate::seen::Seen;
 use crate::sequence::{Answer, Sequence, Settings, split_line, world_of};
 
+/// What passes between rounds.
+const PAUSE: Duration = Duration::from_millis(2700);
 /// Seconds by which the rest of a flow's time may differ: the two are not read at one moment.
 const TOLERANCE: u64 = 1;
 
@@ -23,42 +26,71 @@ pub struct Pair {
 /// Plays sequences, at most as many as there are identifications for their steps.
 pub fn play(kernel: &Kernel, settings: &Settings, sequences: &[Sequence]) -> Vec<Pair> {
     kernel.reset(settings);
-    let mut times = Vec::new();
-    let mut heard = Vec::new();
-    let mut steps = HashMap::new();
-    for (world, sequence) in sequences.iter().enumerate() {
-        for (place, step) in sequence.0.iter().enumerate() {
-            let id = u16::try_from(times.len() + 1).expect("few enough steps for 16 bits");
-            steps.insert(id, (world, place));
-            times.push(kernel.nanos());
-            kernel.send(step.leg, &step.packet.bytes(world as u16, id));
-            heard.extend(kernel.heard());
-        }
-    }
-    heard.extend(kernel.settle());
-    let listed = kernel.nanos();
+    let order = order(sequences);
     let mut pairs: Vec<_> = sequences.iter().map(|sequence| Pair::new(sequence.0.len())).collect();
-    for (id, seen) in heard {
-        if let Some((world, place)) = steps.get(&id) {
-            pairs[*world].kernel.steps[*place].push(seen);
+    let mut times = Vec::new();
+    let mut round = 0;
+    // An answer that tells no identification is to the packet just sent.
+    let mut note = |heard: Vec<(u16, Seen)>, last: usize| {
+        for (id, seen) in heard {
+            let (world, place) =
+                order[usize::from(id).checked_sub(1).filter(|at| *at <= last).unwrap_or(last)];
+            pairs[world].kernel.steps[place].push(seen);
         }
+    };
+    for (at, (world, place)) in order.iter().enumerate() {
+        let step = &sequences[*world].0[*place];
+        if settings.time && step.round != round {
+            note(kernel.settle(), at.saturating_sub(1));
+            std::thread::sleep(PAUSE);
+            round = step.round;
+        }
+        times.push(kernel.nanos());
+        kernel.send(step.leg, &step.packet.bytes(*world as u16, at as u16 + 1));
+        let heard = kernel.heard();
+        // What is answered, and not forwarded, may tell no identification: let it come out now.
+        let late = if heard.is_empty() { kernel.settle() } else { Vec::new() };
+        note(heard, at);
+        note(late, at);
     }
+    note(kernel.settle(), order.len().saturating_sub(1));
+    let listed = kernel.nanos();
     for (world, flows) in by_world(kernel.flows()) {
         pairs[usize::from(world)].kernel.flows = flows;
     }
     let mut router = Router::new(settings);
-    let mut id = 0;
-    for (world, (sequence, pair)) in sequences.iter().zip(&mut pairs).enumerate() {
-        for (step, out) in sequence.0.iter().zip(&mut pair.engine.steps) {
-            let datagram = step.packet.bytes(world as u16, id + 1);
-            *out = router.receive(times[usize::from(id)], step.leg, &datagram);
-            id += 1;
-        }
+    for (at, (world, place)) in order.iter().enumerate() {
+        let step = &sequences[*world].0[*place];
+        let datagram = step.packet.bytes(*world as u16, at as u16 + 1);
+        pairs[*world].engine.steps[*place] = router.receive(times[at], step.leg, &datagram);
     }
     for (world, flows) in by_world(router.flows(listed)) {
         pairs[usize::from(world)].engine.flows = flows;
     }
     pairs
+}
+
+/// World and place of each step in the order of their play: round by round, sequence by sequence.
+fn order(sequences: &[Sequence]) -> Vec<(usize, usize)> {
+    let mut order = Vec::new();
+    for (world, sequence) in sequences.iter().enumerate() {
+        order.extend(sequence.0.iter().enumerate().map(|(place, step)| (step.round, world, place)));
+    }
+    order.sort_by_key(|(round, world, _)| (*round, *world));
+    assert!(order.len() < usize::from(u16::MAX), "few enough steps for 16 bits");
+    order.into_iter().map(|(_, world, place)| (world, place)).collect()
+}
+
+/// Why a difference is meant, if it is: the reason of the first packet that has one, up to where the answers differ.
+pub fn excuse(sequence: &Sequence, pair: &Pair, differs: Option<usize>) -> Option<&'static str> {
+    if let Some(at) = differs
+        && pair.kernel.steps[at].iter().chain(&pair.engine.steps[at]).all(Seen::is_of_router)
+        && let Some(reason) = known::excuse_answer(&sequence.0[at].packet)
+    {
+        return Some(reason);
+    }
+    let last = differs.unwrap_or(sequence.0.len());
+    sequence.0.iter().take(last + 1).find_map(|step| known::excuse(&step.packet))
 }
 
 impl Pair {
@@ -68,19 +100,11 @@ impl Pair {
     }
 
     /// The first difference: the step, or none for the flows afterwards.
-    pub fn difference(&self, sequence: &Sequence, settings: &Settings) -> Option<Option<usize>> {
-        let mut steps = sequence.0.iter().zip(self.kernel.steps.iter().zip(&self.engine.steps));
-        let differs = steps.position(|(step, (kernel, engine))| {
-            let excused = known::excuses_answer(&step.packet).is_some();
-            let plain = |seen: &Seen| {
-                let mut seen = seen.plain(settings.status);
-                if excused && seen.is_of_router() {
-                    seen.bytes.clear();
-                }
-                seen
-            };
-            !kernel.iter().map(plain).eq(engine.iter().map(plain))
-        });
+    pub fn difference(&self, settings: &Settings) -> Option<Option<usize>> {
+        let plain = |seen: &Seen| seen.plain(settings.status);
+        let mut steps = self.kernel.steps.iter().zip(&self.engine.steps);
+        let differs =
+            steps.position(|(kernel, engine)| !kernel.iter().map(plain).eq(engine.iter().map(plain)));
         if differs.is_some() {
             return Some(differs);
         }

@@ -10,18 +10,20 @@ use crate::seen::Seen;
 pub struct Step {
     /// The leg that it arrives at.
     pub leg: usize,
+    /// Which round of the play it comes in: seconds pass between them, if they pass at all.
+    pub round: usize,
     pub packet: Packet,
 }
 
 impl Step {
     /// A packet that comes from where its source is.
     pub fn from_source(packet: Packet) -> Step {
-        Step { leg: packet.src.leg(), packet }
+        Step { leg: packet.src.leg(), round: 0, packet }
     }
 
     /// A packet that comes from the same leg as packets of `host`.
     pub fn from_leg_of(host: Host, packet: Packet) -> Step {
-        Step { leg: host.leg(), packet }
+        Step { leg: host.leg(), round: 0, packet }
     }
 }
 
@@ -40,7 +42,41 @@ pub struct Settings {
     pub acct: bool,
     /// Rules look at the flow's status too; else at state and direction alone, so that decisions can be kept.
     pub status: bool,
+    /// Seconds pass between rounds, and timeouts are short.
+    pub time: bool,
 }
+
+/// Rounds of a play in which time passes.
+pub const ROUNDS: usize = 3;
+
+/// Timeouts in seconds, by the names of the kernel's settings: its own, and those of a play in which time passes.
+pub const TIMEOUTS: [(&str, u32, u32); 25] = [
+    ("tcp_timeout_syn_sent", 120, 4),
+    ("tcp_timeout_syn_recv", 60, 2),
+    ("tcp_timeout_established", 432_000, 20),
+    ("tcp_timeout_fin_wait", 120, 5),
+    ("tcp_timeout_close_wait", 60, 4),
+    ("tcp_timeout_last_ack", 30, 2),
+    ("tcp_timeout_time_wait", 120, 4),
+    ("tcp_timeout_close", 10, 2),
+    ("tcp_timeout_max_retrans", 300, 4),
+    ("tcp_timeout_unacknowledged", 300, 5),
+    ("udp_timeout", 30, 4),
+    ("udp_timeout_stream", 120, 9),
+    ("icmp_timeout", 30, 2),
+    ("icmpv6_timeout", 30, 4),
+    ("generic_timeout", 600, 4),
+    ("gre_timeout", 30, 2),
+    ("gre_timeout_stream", 180, 5),
+    ("sctp_timeout_closed", 10, 4),
+    ("sctp_timeout_cookie_wait", 3, 4),
+    ("sctp_timeout_cookie_echoed", 3, 5),
+    ("sctp_timeout_established", 210, 10),
+    ("sctp_timeout_shutdown_sent", 3, 4),
+    ("sctp_timeout_shutdown_recd", 3, 2),
+    ("sctp_timeout_shutdown_ack_sent", 3, 5),
+    ("sctp_timeout_heartbeat_sent", 30, 4),
+];
 
 /// What one side made of a sequence.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::packet::{Extra, Message, Packet, Spoil};
-use crate::play::play;
+use crate::play::{Pair, excuse, play};
 use crate::sequence::{Sequence, Settings};
 
 /// The smallest sequence found; None if the difference does not show again.
@@ -21,11 +21,10 @@ pub fn shrink(kernel: &Kernel, settings: &Settings, sequence: &Sequence) -> Opti
 
 fn differs(kernel: &Kernel, settings: &Settings, sequences: &[Sequence]) -> Vec<bool> {
     let pairs = play(kernel, settings, sequences);
-    sequences
-        .iter()
-        .zip(pairs)
-        .map(|(sequence, pair)| pair.difference(sequence, settings).is_some())
-        .collect()
+    let unexplained = |(sequence, pair): (&Sequence, &Pair)| {
+        pair.difference(settings).is_some_and(|differs| excuse(sequence, pair, differs).is_none())
+    };
+    sequences.iter().zip(&pairs).map(unexplained).collect()
 }
 
 /// What is a little smaller, most promising first.

@@ -108,17 +108,15 @@ pub fn may_answer(packet: &Packet, error: IcmpError) -> bool {
         return false;
     }
     let to_one = packet.cast == LinkCast::Unicast && addr::is_unicast(packet.addrs.dst());
+    let unreadable = matches!(packet.malformed, Some(Malformed::IcmpType | Malformed::IcmpShort));
     match packet.family() {
-        Family::V4 => {
-            let unreadable = matches!(packet.malformed, Some(Malformed::IcmpType | Malformed::IcmpShort));
-            to_one && !unreadable && !matches!(packet.fragment, Fragment::Later { .. })
-        }
+        Family::V4 => to_one && !unreadable && !matches!(packet.fragment, Fragment::Later { .. }),
         Family::V6 => {
             let redirect = matches!(packet.transport, Transport::Icmpv6 { kind: icmp::v6::REDIRECT, .. });
             let unknown_option =
                 (error.kind, error.code) == (icmp::v6::PARAMETER_PROBLEM, icmp::v6::UNKNOWN_OPTION);
             let even_to_many = error.kind == icmp::v6::PACKET_TOO_BIG || unknown_option;
-            !redirect && (to_one || even_to_many)
+            !unreadable && !redirect && (to_one || even_to_many)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Protocols whose packets mean little to each other: UDP, UDP-Lite, echo, GRE, and those that no tracker knows.
 
-use super::Story;
+use super::{Story, port};
 use crate::packet::{Host, Message, Packet};
 
 const HOSTS: [Host; 2] = [Host::Client(1), Host::Server(1)];
@@ -16,7 +16,7 @@ fn way(story: &mut Story) -> (Host, Host) {
 /// UDP or UDP-Lite.
 pub fn udp(story: &mut Story) {
     let lite = story.random.chance(25);
-    let ports = [story.random.pick(&[53, 5000, 1]), story.random.pick(&[53, 5001, 0])];
+    let ports = [port(&mut story.random, &[53, 5000, 1]), port(&mut story.random, &[53, 5001, 0])];
     for _ in 0..1 + story.random.below(8) {
         let (src, dst) = way(story);
         let random = &mut story.random;

@@ -7,7 +7,8 @@ mod tcp;
 
 use crate::packet::{Extra, Host, Message, Packet, Spoil};
 use crate::random::Random;
-use crate::sequence::{Sequence, Settings, Step};
+use crate::rules::PORTS;
+use crate::sequence::{ROUNDS, Sequence, Settings, Step};
 
 /// A sequence being made.
 pub struct Story {
@@ -28,7 +29,7 @@ pub enum Subject {
 }
 
 /// Settings of a batch: most often the kernel's own.
-pub fn settings(random: &mut Random) -> Settings {
+pub fn settings(random: &mut Random, time: bool) -> Settings {
     Settings {
         tcp_loose: !random.chance(20),
         tcp_be_liberal: random.chance(15),
@@ -37,6 +38,7 @@ pub fn settings(random: &mut Random) -> Settings {
         checksum: !random.chance(15),
         acct: random.chance(40),
         status: random.chance(50),
+        time,
     }
 }
 
@@ -46,6 +48,11 @@ impl Subject {
         let all = [Subject::Tcp, Subject::Udp, Subject::Echo, Subject::Sctp, Subject::Gre, Subject::Other];
         all.into_iter().find(|subject| format!("{subject:?}").eq_ignore_ascii_case(name))
     }
+}
+
+/// One of some ports, or of those with rules of their own.
+fn port(random: &mut Random, usual: &[u16]) -> u16 {
+    if random.chance(4) { random.pick(&PORTS) } else { random.pick(usual) }
 }
 
 /// The sequence that these choices make, about one subject or any.
@@ -68,18 +75,38 @@ pub fn sequence(random: Random, only: Option<Subject>) -> Sequence {
         Subject::Gre => datagram::gre(&mut story),
         Subject::Other => datagram::other(&mut story),
     }
+    let mut round = 0;
+    for step in &mut story.steps {
+        if round + 1 < ROUNDS && story.random.chance(20) {
+            round += 1;
+        }
+        step.round = round;
+    }
     Sequence(story.steps)
 }
 
 impl Story {
     /// A good packet between two hosts.
     fn packet(&self, src: Host, dst: Host, message: Message) -> Packet {
-        Packet { v6: self.v6, src, dst, extra: Extra::default(), message, spoil: Spoil::default() }
+        Packet {
+            v6: self.v6,
+            src,
+            dst,
+            ttl: 64,
+            whole: false,
+            extra: Extra::default(),
+            message,
+            spoil: Spoil::default(),
+        }
     }
 
     /// Sends a packet, or something like it, and now and then an error about a packet that was sent.
     fn send(&mut self, packet: Packet) {
-        let packet = self.spoil(packet);
+        let mut packet = self.spoil(packet);
+        packet.whole = self.random.chance(60);
+        if self.random.chance(1) {
+            packet.ttl = self.random.pick(&[0, 1, 2, 255]);
+        }
         let packet = self.extend(packet);
         self.steps.push(Step::from_source(packet));
         if self.random.chance(4) {
@@ -93,8 +120,15 @@ impl Story {
         if random.chance(96) {
             return packet;
         }
-        match random.below(6) {
+        match random.below(8) {
             0 | 1 => packet.spoil.checksum = true,
+            5 => packet.spoil.header_checksum = true,
+            6 => {
+                // Version, lengths, protocol: neither addresses nor identification, which have to be known again, nor
+                // what makes a fragment.
+                let places = if self.v6 { [0, 1, 4, 5, 6, 7] } else { [0, 1, 2, 3, 8, 9] };
+                packet.spoil.patches.push((random.pick(&places), random.byte()));
+            }
             2 => packet.spoil.no_checksum = true,
             3 => packet.spoil.cut = Some(random.below(24) as u16),
             4 => packet.spoil.trailer = random.byte() % 30,

@@ -3,7 +3,7 @@
 
 use sluice_wire::TcpFlags;
 
-use super::Story;
+use super::{Story, port};
 use crate::packet::{Host, Message, Tcp};
 use crate::random::Random;
 
@@ -79,7 +79,7 @@ pub fn conversation(story: &mut Story) {
 fn end(random: &mut Random, host: Host) -> End {
     End {
         host,
-        port: random.pick(&[80, 443, 1024, 40000, 1]),
+        port: port(random, &[80, 443, 1024, 40000, 1]),
         next: random.pick(&[1000_u32, 0xffff_ff00, 0, 0x7fff_fff0]).wrapping_add(random.bits() % 200),
         expected: 0,
         window: random.pick(&[65535, 8192, 1000, 1, 0, 29200]),
