@@ -151,10 +151,27 @@ impl<'a> Reader<'a> {
         what: &str,
         known: &[&str],
     ) -> Option<Fields<'n, 'a>> {
+        self.fields_or(node, what, known, |_| None)
+    }
+
+    /// As [`Self::fields`], where `hint` may know of an unknown key what it should be.
+    pub(crate) fn fields_or<'n>(
+        &mut self,
+        node: &'n Node<'a>,
+        what: &str,
+        known: &[&str],
+        hint: impl Fn(&str) -> Option<String>,
+    ) -> Option<Fields<'n, 'a>> {
         let entries = self.map(node, what)?;
         for (key, _) in entries {
             if !known.contains(&&*key.text) {
-                self.unknown_key(key, what, known);
+                match hint(&key.text) {
+                    Some(hint) => {
+                        let message = format!("unknown key `{}` in {what}", key.text);
+                        self.error_with(key.span, message, Some(hint));
+                    }
+                    None => self.unknown_key(key, what, known),
+                }
             }
         }
         Some(Fields { span: node.span, entries })

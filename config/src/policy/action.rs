@@ -2,6 +2,7 @@
 
 use crate::addr::IpRange;
 use crate::rate::Rate;
+use crate::system::TimeoutOverrides;
 
 use super::matches::PortRange;
 
@@ -42,6 +43,10 @@ pub enum Action {
     Dnat(NatTarget),
     /// Destination translation to the router itself, to these ports if given. Terminal in its hook.
     Redirect(Option<PortRange>),
+    /// The packet is tracked in this zone. Not terminal.
+    Zone(CtZone),
+    /// The flow that the packet begins has these timeouts. Not terminal.
+    CtTimeout(CtTimeout),
     /// Sets the packet's mark. Not terminal.
     Mark(MarkSet),
     /// Sets the flow's mark. Not terminal.
@@ -68,6 +73,8 @@ impl Action {
             Self::Masquerade(_) => "masquerade",
             Self::Dnat(_) => "dnat",
             Self::Redirect(_) => "redirect",
+            Self::Zone(_) => "zone",
+            Self::CtTimeout(_) => "ct_timeout",
             Self::Mark(_) => "mark",
             Self::CtMark(_) => "ct_mark",
             Self::Log(_) => "log",
@@ -82,6 +89,8 @@ impl Action {
             Self::Jump(_)
                 | Self::Notrack
                 | Self::Helper(_)
+                | Self::Zone(_)
+                | Self::CtTimeout(_)
                 | Self::Mark(_)
                 | Self::CtMark(_)
                 | Self::Log(_)
@@ -255,6 +264,26 @@ impl Helper {
             Self::Tftp => "tftp",
         }
     }
+}
+
+/// A zone of connection tracking: the same tuple in two zones is two flows. Source: nft(8), "ct zone".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CtZone {
+    /// Of both directions.
+    Both(u16),
+    /// Of the original direction; answers are in zone 0.
+    Original(u16),
+    /// Of the reply direction; what they answer is in zone 0.
+    Reply(u16),
+}
+
+/// Timeouts in place of the system file's.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CtTimeout {
+    /// Those of this name under `timeouts:`. Flows that have them follow when a later policy changes them.
+    Named(String),
+    /// These.
+    Own(TimeoutOverrides),
 }
 
 /// Where a translation goes: an address or a pool, a port or a range; at least one of the two.

@@ -21,10 +21,11 @@ use crate::addr::IpRange;
 use crate::decode::Reader;
 use crate::diagnostics::Diagnostics;
 use crate::source::{Span, Spanned, folder, read_text};
-use crate::system::InterfaceNames;
+use crate::system::{InterfaceNames, TimeoutOverrides};
 
 pub use action::{
-    Action, ChainPolicy, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason,
+    Action, ChainPolicy, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject,
+    RejectReason,
 };
 pub use matches::{
     AddrKind, AddrMatch, ConnLimit, CtDir, CtOrig, CtState, CtStatus, IcmpMatch, InterfaceMatch, Limit,
@@ -43,6 +44,8 @@ pub struct Policy {
     pub chains: BTreeMap<String, UserChain>,
     /// The chains at hooks, in the order a packet meets them; those left out of the file are left out here.
     pub hooks: Vec<HookChain>,
+    /// Timeouts that rules give to flows, by name.
+    pub timeouts: BTreeMap<String, TimeoutOverrides>,
     /// The policy's own tests, in order.
     pub tests: Vec<PolicyTest>,
     /// The text that it was read from, with the set files.

@@ -477,3 +477,47 @@ fn what_cannot_do_what_its_author_meant_is_a_warning() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+#[test]
+fn zones_and_timeouts_of_flows() {
+    let text = "timeouts: {short: {udp: 5s, tcp: {established: 1h, retrans: 2m}, gre: {replied: 9}}}
+raw:
+  prerouting:
+    - {action: {zone: 5}}
+    - {action: {zone: {original: 0xffff}}}
+    - {action: {zone: {reply: 7}}}
+    - {action: {ct_timeout: short}}
+    - {action: {ct_timeout: {udp: {unreplied: 5, replied: 10}}}}
+";
+    let (policy, _) = Policy::parse("policy.yaml", text, None).unwrap_or_else(|errors| panic!("{errors}"));
+    let actions: Vec<_> = policy.rules().map(|rule| rule.action.value.clone()).collect();
+    let zones = [CtZone::Both(5), CtZone::Original(0xffff), CtZone::Reply(7)].map(Action::Zone);
+    assert_eq!(actions[..3], zones);
+    assert_eq!(actions[3], Action::CtTimeout(CtTimeout::Named("short".into())));
+    let Action::CtTimeout(CtTimeout::Own(own)) = &actions[4] else { panic!("{:?}", actions[4]) };
+    assert_eq!(own.to_string(), "{udp: 5, udp_stream: 10}");
+    let short = &policy.timeouts["short"];
+    assert_eq!(short.to_string(), "{gre_stream: 9, tcp_established: 3600, tcp_max_retrans: 120, udp: 5}");
+    let all = short.over(&crate::system::Timeouts::default());
+    assert_eq!((all.udp.as_secs(), all.udp_stream.as_secs(), all.tcp_established.as_secs()), (5, 120, 3600));
+
+    let raw = |action: &str| format!("raw: {{prerouting: [{{action: {action}}}]}}\n");
+    let cases = [
+        (raw("{zone: 65536}"), "a zone must be a number from 0 to 65535"),
+        (raw("{zone: {forward: 5}}"), "unknown key `forward` in `zone`"),
+        (raw("{zone: {original: 5, reply: 6}}"), "`zone` takes one of"),
+        (raw("zone"), "`zone` needs a value"),
+        (raw("{ct_timeout: shrot}"), "unknown timeouts `shrot`"),
+        (raw("{ct_timeout: {}}"), "`ct_timeout` gives no timeout"),
+        (raw("{ct_timeout: {udp: 5, udp: {unreplied: 6}}}"), "twice"),
+        (raw("{ct_timeout: {frag: 5}}"), "unknown key `frag`"),
+        (raw("{ct_timeout: {tcp: {establishd: 5}}}"), "did you mean `established`?"),
+        ("filter: {input: [{action: {zone: 5}}]}".to_owned(), "`zone` is not allowed in filter.input"),
+        ("mangle: {prerouting: [{action: {ct_timeout: {udp: 1}}}]}".to_owned(), "it belongs into raw"),
+    ];
+    for (text, expected) in cases {
+        let text = format!("timeouts: {{short: {{udp: 1}}}}\n{text}");
+        let errors = Policy::parse("policy.yaml", &text, None).expect_err(&text).to_string();
+        assert!(errors.contains(expected), "{text}\n{errors}");
+    }
+}

@@ -8,6 +8,7 @@ mod conntrack;
 mod decode;
 mod interface;
 mod route;
+mod timeouts;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,8 @@ use crate::diagnostics::Diagnostics;
 use crate::rate::Rate;
 use crate::source::{Span, folder, read_text};
 
-pub use conntrack::{Conntrack, LogInvalid, Timeouts};
+pub use conntrack::{Conntrack, LogInvalid};
+pub use timeouts::{TimeoutOverrides, Timeouts};
 
 /// A system file that has no errors. Every setting that the file leaves out has its default.
 #[derive(Clone, Debug, PartialEq)]

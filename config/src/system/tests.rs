@@ -19,6 +19,13 @@ policy: /etc/sluice/policy.yaml
 state: /var/lib/sluice              # policy history, pending confirm
 "#;
 
+/// A file with two interfaces in three lines, and more.
+fn with_two(rest: &str) -> String {
+    format!(
+        "interfaces:\n  a: {{device: 'kernel:e0', addresses: [10.0.0.1/24]}}\n  b: {{device: 'kernel:e1'}}\n{rest}"
+    )
+}
+
 fn good(text: &str) -> System {
     let (system, warnings) = System::parse("dir/sluice.yaml", text).unwrap_or_else(|e| panic!("{e}"));
     assert!(warnings.is_empty(), "{warnings}");
@@ -87,9 +94,6 @@ fn routes_take_weights_devices_metrics_and_types() {
 
 #[test]
 fn what_is_wrong_is_refused_and_placed() {
-    let two =
-        "interfaces:\n  a: {device: 'kernel:e0', addresses: [10.0.0.1/24]}\n  b: {device: 'kernel:e1'}\n";
-    let with_two = |rest: &str| format!("{two}{rest}");
     let cases: Vec<(String, &str)> = vec![
         ("".into(), "the file is empty; write `{}` if that is meant"),
         ("{}".into(), "1:1: the system file needs `interfaces`"),
@@ -227,4 +231,115 @@ fn a_file_that_cannot_be_read_is_one_line() {
         found.to_string(),
         "/nonexistent/sluice.yaml: cannot be read: No such file or directory (os error 2)"
     );
+}
+
+/// `ls /proc/sys/net/netfilter` of Linux 6.18 with what each says by default, without what is common to all names.
+const SYSCTLS: [(&str, &str); 41] = [
+    ("acct", "0"),
+    ("buckets", "262144"),
+    ("checksum", "1"),
+    ("count", "0"),
+    ("events", "2"),
+    ("expect_max", "4096"),
+    ("frag6_high_thresh", "4194304"),
+    ("frag6_low_thresh", "3145728"),
+    ("frag6_timeout", "60"),
+    ("generic_timeout", "600"),
+    ("gre_timeout", "30"),
+    ("gre_timeout_stream", "180"),
+    ("icmp_timeout", "30"),
+    ("icmpv6_timeout", "30"),
+    ("log_invalid", "0"),
+    ("max", "262144"),
+    ("sctp_timeout_closed", "10"),
+    ("sctp_timeout_cookie_echoed", "3"),
+    ("sctp_timeout_cookie_wait", "3"),
+    ("sctp_timeout_established", "210"),
+    ("sctp_timeout_heartbeat_sent", "30"),
+    ("sctp_timeout_shutdown_ack_sent", "3"),
+    ("sctp_timeout_shutdown_recd", "3"),
+    ("sctp_timeout_shutdown_sent", "3"),
+    ("tcp_be_liberal", "0"),
+    ("tcp_ignore_invalid_rst", "0"),
+    ("tcp_loose", "1"),
+    ("tcp_max_retrans", "3"),
+    ("tcp_timeout_close", "10"),
+    ("tcp_timeout_close_wait", "60"),
+    ("tcp_timeout_established", "432000"),
+    ("tcp_timeout_fin_wait", "120"),
+    ("tcp_timeout_last_ack", "30"),
+    ("tcp_timeout_max_retrans", "300"),
+    ("tcp_timeout_syn_recv", "60"),
+    ("tcp_timeout_syn_sent", "120"),
+    ("tcp_timeout_time_wait", "120"),
+    ("tcp_timeout_unacknowledged", "300"),
+    ("timestamp", "0"),
+    ("udp_timeout", "30"),
+    ("udp_timeout_stream", "120"),
+];
+
+#[test]
+fn every_sysctl_of_the_tracker_is_a_setting_with_its_default() {
+    let conntrack =
+        |text: &str| System::parse("sluice.yaml", &with_two(text)).map(|(system, _)| system.conntrack);
+    for (name, default) in SYSCTLS {
+        let timeout = name.replacen("_timeout", "", 1);
+        let text = if timeout == name {
+            format!("conntrack: {{{name}: {default}}}")
+        } else {
+            format!("conntrack: {{timeouts: {{{timeout}: {default}}}}}")
+        };
+        match (name, conntrack(&text)) {
+            ("count", Err(errors)) => assert!(errors.to_string().contains("only read"), "{errors}"),
+            // The hash is another one, and takes this as a hint; expectations follow from it.
+            ("buckets", Ok(settings)) => assert_eq!(settings.buckets, Some(262_144)),
+            ("expect_max", Ok(settings)) => assert_eq!(settings.expect_max, Some(4096)),
+            // Of reassembly, which has settings of its own.
+            ("frag6_high_thresh" | "frag6_low_thresh", _) => {}
+            (_, Ok(settings)) => assert_eq!(settings, Conntrack::default(), "{name}"),
+            (_, Err(errors)) => panic!("{errors}"),
+        }
+        // Its full name, as it stands in sysctl.conf, is answered with what to write.
+        let full = format!("conntrack: {{nf_conntrack_{name}: {default}}}");
+        let told = conntrack(&full).expect_err("it is no setting's name").to_string();
+        let known = !matches!(name, "frag6_high_thresh" | "frag6_low_thresh");
+        assert!(!known || told.contains("write it") || told.contains("only read"), "{told}");
+    }
+}
+
+#[test]
+fn settings_have_the_kernels_ranges() {
+    let conntrack =
+        |text: &str| System::parse("sluice.yaml", &with_two(text)).map(|(system, _)| system.conntrack);
+    let good = [
+        "tcp_max_retrans: 255",
+        "tcp_max_retrans: 0",
+        "log_invalid: 255",
+        "log_invalid: 6",
+        "log_invalid: off",
+        "events: 0",
+        "events: 2",
+        "acct: 1",
+        "timeouts: {generic: 2147483647}",
+        "timeouts: {udp: 0}",
+    ];
+    for text in good {
+        let found = conntrack(&format!("conntrack: {{{text}}}"));
+        assert!(found.is_ok(), "{text}: {}", found.err().unwrap_or_default());
+    }
+    let bad = [
+        "tcp_max_retrans: 256",
+        "log_invalid: 256",
+        "events: 3",
+        "acct: 2",
+        "tcp_loose: 2",
+        "timestamp: -1",
+        "expect_max: 0",
+        "timeouts: {generic: 2147483648}",
+        "timeouts: {udp: -1}",
+        "dccp_loose: 1",
+    ];
+    for text in bad {
+        assert!(conntrack(&format!("conntrack: {{{text}}}")).is_err(), "{text}");
+    }
 }

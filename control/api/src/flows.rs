@@ -36,6 +36,15 @@ pub struct FlowFilter {
     /// Mark and the bits of it that count (`-m MARK[/MASK]`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<(u32, u32)>,
+    /// Zone of both directions (`-w`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
+    /// Zone of the original direction alone (`--orig-zone`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orig_zone: Option<u16>,
+    /// Zone of the reply direction alone (`--reply-zone`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_zone: Option<u16>,
     /// `assured`, `seen-reply`, `unset` (no reply seen), `confirmed`, ... (`-u`); all must hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<String>,
@@ -72,6 +81,9 @@ pub struct FlowTuple {
     /// GRE key of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dstkey: Option<u16>,
+    /// Its zone, of a flow whose directions are in different ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<u16>,
     /// Packets seen in this direction, where accounting is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packets: Option<u64>,
@@ -105,7 +117,7 @@ pub struct Flow {
     pub status: Vec<String>,
     /// Its mark.
     pub mark: u32,
-    /// Its zone.
+    /// Its zone, where it is in one other than 0 for both directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<u16>,
     /// Seconds since it was made, where timestamps are on.

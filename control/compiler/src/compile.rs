@@ -4,32 +4,29 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sluice_config::policy::{
-    Action as Asked, ChainPolicy, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
+    Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
     Reject as AskedReject, Rule, Table,
 };
 use sluice_config::{Diagnostics, Policy, Span};
-use sluice_engine::conntrack::NatRange;
+use sluice_engine::conntrack::{NatRange, Zone, ZoneId};
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
-    Action, BuildError, ChainId, Hook, MarkSet, Policy as Fallback, Reject, RuleInfo, RuleSpec, Ruleset,
+    Action, BuildError, ChainId, Hook, MarkSet, Policy as Fallback, Reject, RuleInfo, RuleSpec,
     RulesetBuilder, Target, Translate,
 };
 
-use crate::Names;
 use crate::lower::Lowering;
 use crate::problems::Problems;
 use crate::sets::Sets;
 use crate::text;
+use crate::timeouts::RuleTimeouts;
+use crate::{Compiled, Names};
 
 /// Lines at once that a `log` rule with a limit writes, as nft's `limit` has it.
 const LOG_BURST: u32 = 5;
 
 /// The ruleset and its warnings; or all that stands in the way.
-pub(crate) fn compile(
-    policy: &Policy,
-    names: &Names,
-    workers: usize,
-) -> Result<(Ruleset, Diagnostics), Diagnostics> {
+pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compiled, Diagnostics> {
     let mut builder = RulesetBuilder::new();
     let sets = Sets::build(policy, &mut builder);
     let chains = policy.chains.keys().map(|name| (name.as_str(), builder.chain(name))).collect();
@@ -37,6 +34,7 @@ pub(crate) fn compile(
         lowering: Lowering { policy, names, sets: &sets },
         chains,
         builder,
+        timeouts: RuleTimeouts::of(policy),
         problems: Problems::new(policy),
     };
     for chain in &policy.hooks {
@@ -54,6 +52,7 @@ struct Compiler<'a> {
     lowering: Lowering<'a>,
     chains: HashMap<&'a str, ChainId>,
     builder: RulesetBuilder,
+    timeouts: RuleTimeouts,
     problems: Problems<'a>,
 }
 
@@ -92,6 +91,8 @@ impl Compiler<'_> {
             Asked::Goto(name) => Action::Goto(self.chain(name, rule)?),
             Asked::Return => Action::Return,
             Asked::Notrack => Action::Notrack,
+            Asked::Zone(zone) => Action::Zone(lower_zone(*zone)),
+            Asked::CtTimeout(which) => Action::CtTimeout(self.timeouts.place(which)),
             Asked::Mark(set) => Action::Mark(lower_mark(*set)),
             Asked::CtMark(set) => Action::CtMark(lower_mark(*set)),
             Asked::Count => Action::Count,
@@ -118,7 +119,7 @@ impl Compiler<'_> {
         chain
     }
 
-    fn finish(mut self, workers: usize) -> Result<(Ruleset, Diagnostics), Diagnostics> {
+    fn finish(mut self, workers: usize) -> Result<Compiled, Diagnostics> {
         let span_of = |error: &BuildError| {
             let name = match error {
                 BuildError::Loop(name) | BuildError::TooDeep(name) => name,
@@ -128,7 +129,10 @@ impl Compiler<'_> {
             self.lowering.policy.chains.get(name).map_or(Span::default(), |chain| chain.span)
         };
         match self.builder.build(workers) {
-            Ok(ruleset) => self.problems.finish().map(|warnings| (ruleset, warnings)),
+            Ok(ruleset) => {
+                let warnings = self.problems.finish()?;
+                Ok(Compiled { ruleset, timeouts: self.timeouts, warnings, tests: 0 })
+            }
             Err(error) => {
                 self.problems.error(span_of(&error), None, error.to_string());
                 self.problems.finish().and(Err(Diagnostics::new()))
@@ -185,6 +189,14 @@ fn lower_nat(target: &NatTarget) -> NatRange {
 
 fn lower_ports(ports: Option<PortRange>) -> Option<(u16, u16)> {
     ports.map(|range| (range.first, range.last))
+}
+
+const fn lower_zone(zone: CtZone) -> Zone {
+    match zone {
+        CtZone::Both(id) => Zone::both(ZoneId(id)),
+        CtZone::Original(id) => Zone::original(ZoneId(id)),
+        CtZone::Reply(id) => Zone::reply(ZoneId(id)),
+    }
 }
 
 const fn lower_mark(set: AskedMark) -> MarkSet {

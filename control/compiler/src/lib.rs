@@ -15,16 +15,20 @@ mod names;
 mod problems;
 mod sets;
 mod text;
+mod timeouts;
 pub mod topology;
 mod trial;
 
 pub use names::Names;
+pub use timeouts::{RuleTimeouts, TimeoutRegistry};
 
 /// A policy that can be run.
 #[derive(Debug)]
 pub struct Compiled {
     /// For the workers.
     pub ruleset: Ruleset,
+    /// Timeouts that its rules give to flows: whoever publishes the ruleset numbers them.
+    pub timeouts: RuleTimeouts,
     /// What is valid and cannot do what its author meant.
     pub warnings: Diagnostics,
     /// How many of the policy's own tests passed; 0 if they were not run.
@@ -36,8 +40,7 @@ pub struct Compiled {
 /// # Errors
 /// One diagnostic for each place that asks for something the data plane cannot do.
 pub fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compiled, Diagnostics> {
-    let (ruleset, warnings) = compile::compile(policy, names, workers)?;
-    Ok(Compiled { ruleset, warnings, tests: 0 })
+    compile::compile(policy, names, workers)
 }
 
 /// Compiles a policy and runs its tests. Without a system file, interface names are taken as given, and whether a
@@ -50,8 +53,8 @@ pub fn check(policy: &Policy, system: Option<&System>, workers: usize) -> Result
     let mut compiled = compile(policy, &names, workers)?;
     if !policy.tests.is_empty() {
         // Tests take tokens from limits, and count: they get a ruleset of their own.
-        let (ruleset, _) = compile::compile(policy, &names, 1)?;
-        let (passed, warnings) = trial::run(policy, &ruleset, &names, system)?;
+        let own = compile::compile(policy, &names, 1)?;
+        let (passed, warnings) = trial::run(policy, &own.ruleset, &names, system)?;
         compiled.tests = passed;
         compiled.warnings.append(warnings);
     }

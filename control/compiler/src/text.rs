@@ -4,8 +4,9 @@ use std::fmt::{Display, Write};
 
 use sluice_config::Spanned;
 use sluice_config::policy::{
-    Action, AddrKind, AddrMatch, CtDir, CtState, CtStatus, IcmpCode, IcmpMatch, Icmpv6Code, LimitPer,
-    MarkMatch, MarkSet, Matches, NatTarget, NumberRange, PortMatch, PortRange, Reject, RejectReason, Rule,
+    Action, AddrKind, AddrMatch, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode, IcmpMatch,
+    Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, NumberRange, PortMatch, PortRange, Reject,
+    RejectReason, Rule,
 };
 use sluice_wire::Family;
 
@@ -105,6 +106,11 @@ fn action(action: &Action) -> String {
         Action::Snat(to) | Action::Dnat(to) => format!("{{{name}: {{{}}}}}", nat(to)),
         Action::Masquerade(Some(ports)) => format!("{{{name}: {{port: {}}}}}", port_range(*ports)),
         Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", port_range(*ports)),
+        Action::Zone(CtZone::Both(id)) => format!("{{{name}: {id}}}"),
+        Action::Zone(CtZone::Original(id)) => format!("{{{name}: {{original: {id}}}}}"),
+        Action::Zone(CtZone::Reply(id)) => format!("{{{name}: {{reply: {id}}}}}"),
+        Action::CtTimeout(CtTimeout::Named(timeouts)) => format!("{{{name}: {timeouts}}}"),
+        Action::CtTimeout(CtTimeout::Own(timeouts)) => format!("{{{name}: {timeouts}}}"),
         Action::Mark(set) | Action::CtMark(set) => format!("{{{name}: {}}}", mark_set(*set)),
         Action::Log(log) => {
             let limit = log.limit.map_or_else(String::new, |rate| format!(", limit: {rate}"));

@@ -122,9 +122,19 @@ impl Control {
             let applied = history.add(source).map_err(ApplyError::State)?;
             applied.clone()
         };
-        let ruleset = Arc::new(compiled.ruleset);
+        let mut ruleset = compiled.ruleset;
+        let own_timeouts = {
+            let mut registry = locked(&self.timeouts);
+            ruleset.number_timeouts(registry.adopt(&compiled.timeouts));
+            system::own_timeouts(&locked(&self.system).model, &registry)
+        };
+        let ruleset = Arc::new(ruleset);
         let rules = ruleset.rules().len();
-        let published = self.publisher.publish(|world| world.ruleset = Arc::clone(&ruleset)).await;
+        let change = |world: &mut sluice_engine::World| {
+            world.ruleset = Arc::clone(&ruleset);
+            Arc::make_mut(&mut world.settings).conntrack.own_timeouts = own_timeouts;
+        };
+        let published = self.publisher.publish(change).await;
         let (generation, old) = match published {
             Ok(published) => published,
             Err(error) => {
@@ -196,7 +206,7 @@ impl Control {
         self.budget.set_buckets(new.conntrack.buckets.unwrap_or(0));
         let interfaces = groups::with_groups(&system::interfaces(&new, &self.macs), &groups::read());
         let fib = Arc::new(Fib::new(&topology::routes(&new), &interfaces));
-        let settings = Arc::new(system::settings(&new));
+        let settings = Arc::new(system::settings(&new, &locked(&self.timeouts)));
         let permanent = system::neighbours(&new);
         locked(&self.neighbours).configure(self.now(), Arc::clone(&interfaces), &permanent);
         self.neighbour_work();

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sluice_compiler::Compiled;
-use sluice_compiler::topology;
+use sluice_compiler::{Compiled, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, PolicySource, System};
 use sluice_engine::conntrack::FlowBudget;
 use sluice_engine::counters::WorkerCounters;
@@ -66,6 +65,7 @@ pub struct Launch {
     /// Flows that each shard has memory for.
     pub flow_capacity: u32,
     pub(crate) neighbours: Table,
+    pub(crate) timeouts: TimeoutRegistry,
 }
 
 impl Boot {
@@ -104,12 +104,16 @@ impl Boot {
         let permanent = system::neighbours(&self.system);
         let mut neighbours = Table::new(Time::ZERO, Arc::clone(&interfaces), &permanent);
         let known = neighbours.take_changed().unwrap_or_default();
+        let compiled = &mut self.policy.compiled;
+        let mut timeouts = TimeoutRegistry::default();
+        let mut ruleset = std::mem::take(&mut compiled.ruleset);
+        ruleset.number_timeouts(timeouts.adopt(&compiled.timeouts));
         let world = World {
             generation: Generation(1),
             fib: Arc::new(Fib::new(&topology::routes(&self.system), &interfaces)),
             neighbours: Arc::new(Neighbours::new(1, known)),
-            ruleset: Arc::new(std::mem::take(&mut self.policy.compiled.ruleset)),
-            settings: Arc::new(system::settings(&self.system)),
+            ruleset: Arc::new(ruleset),
+            settings: Arc::new(system::settings(&self.system, &timeouts)),
             interfaces: Arc::clone(&interfaces),
         };
         let budget = FlowBudget::new(self.system.conntrack.max);
@@ -120,6 +124,7 @@ impl Boot {
             counters: (0..count).map(|_| Arc::new(WorkerCounters::new(interfaces.len()))).collect(),
             flow_capacity: self.system.conntrack.max.max(LEAST_CAPACITY),
             neighbours,
+            timeouts,
         }
     }
 }

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
+use sluice_compiler::TimeoutRegistry;
 use sluice_config::{PolicySource, System};
 use sluice_engine::conntrack::FlowBudget;
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::ids::{Generation, WorkerId};
-use sluice_engine::message::{Command, Event, LogRecord};
-use sluice_engine::ruleset::Ruleset;
+use sluice_engine::message::{Command, Event, LogCause, LogRecord};
+use sluice_engine::ruleset::{RuleId, Ruleset};
 use sluice_wire::MacAddr;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
@@ -67,6 +68,8 @@ pub struct Control {
     pub(crate) workers: Arc<Workers>,
     pub(crate) publisher: Publisher,
     pub(crate) neighbours: Mutex<Table>,
+    /// Numbers of the timeouts that rules give to flows.
+    pub(crate) timeouts: Mutex<TimeoutRegistry>,
     neighbours_changed: Notify,
     pub(crate) counters: Vec<Arc<WorkerCounters>>,
     pub(crate) budget: Arc<FlowBudget>,
@@ -128,6 +131,7 @@ impl Control {
             publisher: Publisher::new(Arc::clone(&workers), launch.world),
             workers,
             neighbours: Mutex::new(launch.neighbours),
+            timeouts: Mutex::new(launch.timeouts),
             neighbours_changed: Notify::new(),
             counters: launch.counters,
             budget: launch.budget,
@@ -234,13 +238,21 @@ impl Control {
     }
 
     fn log(&self, record: &LogRecord) {
+        let prefix = match record.cause {
+            LogCause::Rule(rule) => self.log_prefix(record.generation, rule),
+            LogCause::Invalid { protocol, reason } => format!("nf_ct_proto_{}: {reason} ", protocol.0),
+        };
+        let world = self.publisher.world();
+        tracing::info!(target: "sluice::log", "{}", log_line(record, &prefix, &world.interfaces));
+    }
+
+    /// What a rule's lines begin with.
+    fn log_prefix(&self, generation: Generation, rule: RuleId) -> String {
         let rulesets = locked(&self.rulesets);
         // Generations of other changes lie between those of policies.
-        let ruleset = rulesets.iter().rev().find(|(generation, _)| *generation <= record.generation);
-        let rule = ruleset.and_then(|(_, ruleset)| ruleset.rules().get(record.rule.0 as usize));
-        let prefix = rule.and_then(|rule| rule.log_prefix.as_deref()).unwrap_or_default();
-        let world = self.publisher.world();
-        tracing::info!(target: "sluice::log", "{}", log_line(record, prefix, &world.interfaces));
+        let ruleset = rulesets.iter().rev().find(|(of, _)| *of <= generation);
+        let rule = ruleset.and_then(|(_, ruleset)| ruleset.rules().get(rule.0 as usize));
+        rule.and_then(|rule| rule.log_prefix.as_deref()).unwrap_or_default().to_owned()
     }
 }
 

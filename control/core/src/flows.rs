@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use sluice_api as api;
 use sluice_engine::conntrack::{
-    FlowFilter, FlowId, FlowRecord, Prefix, Status, TupleFilter, TupleRecord, TupleTransport,
+    Direction, FlowFilter, FlowId, FlowRecord, Prefix, Status, TupleFilter, TupleRecord, TupleTransport,
+    ZoneId,
 };
 use sluice_engine::ids::WorkerId;
 use sluice_engine::message::{Command, Cursor, Event};
@@ -97,6 +98,10 @@ pub fn describe(flow: &FlowRecord, worker: WorkerId) -> api::Flow {
         let counted = flow.accounting.as_ref();
         counted.and_then(|a| Some((*a.packets.get(direction)?, *a.bytes.get(direction)?)))
     };
+    let zone = |direction| {
+        let one_way = flow.zone.whole().is_none().then(|| flow.zone.of(direction).0);
+        one_way.filter(|zone| *zone != 0)
+    };
     api::Flow {
         id: flow.id.0,
         family: match flow.family {
@@ -107,15 +112,15 @@ pub fn describe(flow: &FlowRecord, worker: WorkerId) -> api::Flow {
         protonum: flow.protocol.0,
         state: flow.state.map(str::to_owned),
         timeout: flow.timeout.0 / 1000,
-        original: tuple(&flow.original, accounting(0)),
-        reply: tuple(&flow.reply, accounting(1)),
+        original: tuple(&flow.original, accounting(0), zone(Direction::Original)),
+        reply: tuple(&flow.reply, accounting(1), zone(Direction::Reply)),
         status: STATUS
             .iter()
             .filter(|(_, bit)| flow.status.contains(*bit))
             .map(|(name, _)| (*name).to_owned())
             .collect(),
         mark: flow.mark,
-        zone: None,
+        zone: flow.zone.whole().filter(|zone| zone.0 != 0).map(|zone| zone.0),
         age: flow.age.map(|nanos| nanos / 1_000_000_000),
         worker: worker.0,
     }
@@ -130,12 +135,13 @@ const STATUS: [(&str, Status); 6] = [
     ("dnat", Status::DNAT),
 ];
 
-fn tuple(from: &TupleRecord, accounting: Option<(u64, u64)>) -> api::FlowTuple {
+fn tuple(from: &TupleRecord, accounting: Option<(u64, u64)>, zone: Option<u16>) -> api::FlowTuple {
     let mut tuple = api::FlowTuple {
         src: from.src.to_string(),
         dst: from.dst.to_string(),
         packets: accounting.map(|(packets, _)| packets),
         bytes: accounting.map(|(_, bytes)| bytes),
+        zone,
         ..api::FlowTuple::default()
     };
     match from.transport {
@@ -158,13 +164,14 @@ fn tuple(from: &TupleRecord, accounting: Option<(u64, u64)>) -> api::FlowTuple {
 /// # Errors
 /// The value that means nothing, in one line.
 pub fn filter(from: &api::FlowFilter) -> Result<FlowFilter, String> {
-    let tuple = |src: &Option<String>, dst: &Option<String>, sport, dport| {
+    let tuple = |src: &Option<String>, dst: &Option<String>, sport, dport, zone: Option<u16>| {
         let prefix = |text: &Option<String>| text.as_deref().map(prefix).transpose();
         Ok::<_, String>(TupleFilter {
             src: prefix(src)?,
             dst: prefix(dst)?,
             sport,
             dport,
+            zone: zone.map(ZoneId),
             ..TupleFilter::default()
         })
     };
@@ -173,9 +180,10 @@ pub fn filter(from: &api::FlowFilter) -> Result<FlowFilter, String> {
         family: from.family.as_deref().map(family).transpose()?,
         protocol: from.proto.as_deref().map(protocol).transpose()?,
         state: from.state.as_ref().map(|state| state.to_ascii_uppercase()),
-        original: tuple(&from.src, &from.dst, from.sport, from.dport)?,
-        reply: tuple(&from.reply_src, &from.reply_dst, None, None)?,
+        original: tuple(&from.src, &from.dst, from.sport, from.dport, from.orig_zone)?,
+        reply: tuple(&from.reply_src, &from.reply_dst, None, None, from.reply_zone)?,
         mark: from.mark,
+        zone: from.zone.map(ZoneId),
         status: Status::default(),
         status_clear: Status::default(),
     };

@@ -1,4 +1,4 @@
-//! What a `log` rule writes: one line in the format of the kernel's LOG target, which every log analyser knows.
+//! What a `log` rule or `log_invalid` writes: one line in the format of the kernel's LOG target, which every log analyser knows.
 //!
 //! Only the first bytes of the frame are at hand, so fields are read where they are rather than through a checked
 //! packet: a line ends where the bytes end, as the kernel's does with `INCOMPLETE`.
@@ -14,7 +14,7 @@ use sluice_engine::world::Interfaces;
 const ETHERNET: usize = 14;
 const TAG: usize = 4;
 
-/// The line for `record`, with the rule's prefix in front.
+/// The line for `record`, with `prefix` in front.
 pub fn log_line(record: &LogRecord, prefix: &str, interfaces: &Interfaces) -> String {
     let name = |id: Option<InterfaceId>| id.and_then(|id| interfaces.get(id)).map_or("", |i| i.name.as_str());
     let mut line = format!("{prefix}IN={} OUT={} ", name(record.ingress), name(record.egress));
@@ -149,7 +149,7 @@ fn be16(bytes: &[u8], at: usize) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use sluice_engine::ids::{Generation, PortId};
-    use sluice_engine::message::PuntedFrame;
+    use sluice_engine::message::{LogCause, PuntedFrame};
     use sluice_engine::ruleset::RuleId;
     use sluice_engine::world::{Interface, RpFilter};
     use sluice_wire::MacAddr;
@@ -174,7 +174,7 @@ mod tests {
     fn line(frame: &[u8], received: bool) -> String {
         let wan = Some(InterfaceId(0));
         let record = LogRecord {
-            rule: RuleId(0),
+            cause: LogCause::Rule(RuleId(0)),
             generation: Generation(1),
             ingress: wan.filter(|_| received),
             egress: wan.filter(|_| !received),

@@ -1,12 +1,14 @@
 //! From the system file to what the engine runs on; and what of it can change while it runs.
 
-use sluice_compiler::topology;
+use std::sync::Arc;
+
+use sluice_compiler::{TimeoutRegistry, topology};
 use sluice_config::System;
 use sluice_config::system::{self as config, Device};
 use sluice_engine::conntrack;
 use sluice_engine::ids::{InterfaceId, Millis, PortId};
 use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
-use sluice_wire::MacAddr;
+use sluice_wire::{MacAddr, Protocol};
 
 /// A device of the system file with what is on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,29 +65,43 @@ pub fn neighbours(system: &System) -> Vec<(NeighbourKey, MacAddr)> {
     system.neighbours.iter().filter_map(|neighbour| Some((key(neighbour)?, neighbour.mac))).collect()
 }
 
-/// Everything else that workers need and that can change while they run.
-pub fn settings(system: &System) -> Settings {
+/// Everything else that workers need and that can change while they run; `own` has the timeouts that rules give.
+pub fn settings(system: &System, own: &TimeoutRegistry) -> Settings {
     let icmp = &system.icmp;
     let per_second = icmp.ratelimit.map(|rate| {
         let seconds = u32::try_from(rate.unit.duration().as_secs()).unwrap_or(u32::MAX);
         rate.count.div_ceil(seconds)
     });
     Settings {
-        conntrack: conntrack_settings(&system.conntrack),
+        conntrack: conntrack_settings(&system.conntrack, own_timeouts(system, own)),
         icmp: IcmpSettings::new(per_second, icmp.burst, icmp.redirects),
     }
 }
 
-fn conntrack_settings(from: &config::Conntrack) -> conntrack::Settings {
+/// The timeouts that rules give to flows, by number; where they say nothing, those of the system file.
+pub fn own_timeouts(system: &System, own: &TimeoutRegistry) -> Arc<[conntrack::Timeouts]> {
+    own.list(&system.conntrack.timeouts).iter().map(timeouts).collect()
+}
+
+fn conntrack_settings(
+    from: &config::Conntrack,
+    own_timeouts: Arc<[conntrack::Timeouts]>,
+) -> conntrack::Settings {
     conntrack::Settings {
         checksum: from.checksum,
         acct: from.acct,
         timestamp: from.timestamp,
+        log_invalid: match from.log_invalid {
+            config::LogInvalid::Off => conntrack::LogInvalid::default(),
+            config::LogInvalid::Protocol(protocol) => conntrack::LogInvalid::of(Some(Protocol(protocol))),
+            config::LogInvalid::All => conntrack::LogInvalid::of(None),
+        },
         tcp_loose: from.tcp_loose,
         tcp_be_liberal: from.tcp_be_liberal,
         tcp_ignore_invalid_rst: from.tcp_ignore_invalid_rst,
         tcp_max_retrans: from.tcp_max_retrans,
         timeouts: timeouts(&from.timeouts),
+        own_timeouts,
     }
 }
 
@@ -217,7 +233,7 @@ icmp: {ratelimit: 600/minute, burst: 5}
         let hop = Hop { interface: InterfaceId(0), gateway: Some("203.0.113.1".parse().unwrap()), weight: 1 };
         assert_eq!(routes[0].kind, RouteKind::Unicast(vec![hop]));
         assert_eq!((routes[0].prefix_len, &routes[1].kind), (0, &RouteKind::Blackhole));
-        let settings = settings(&system);
+        let settings = settings(&system, &TimeoutRegistry::default());
         assert_eq!(settings.conntrack.timeouts.udp, Millis::from_secs(45));
         assert_eq!((settings.icmp.ratelimit, settings.icmp.burst), (Some(10), 5));
         let key = NeighbourKey { interface: InterfaceId(1), address: "10.0.0.9".parse().unwrap() };

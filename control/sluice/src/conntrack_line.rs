@@ -34,11 +34,11 @@ fn write_line(out: &mut String, flow: &Flow, style: Style, now: u64) -> std::fmt
     if let Some(state) = &flow.state {
         write!(out, "{state} ")?;
     }
-    write_tuple(out, &flow.original)?;
+    write_tuple(out, &flow.original, "zone-orig")?;
     if !has("seen-reply") {
         out.push_str("[UNREPLIED] ");
     }
-    write_tuple(out, &flow.reply)?;
+    write_tuple(out, &flow.reply, "zone-reply")?;
     if has("assured") {
         out.push_str("[ASSURED] ");
     }
@@ -59,7 +59,7 @@ fn write_line(out: &mut String, flow: &Flow, style: Style, now: u64) -> std::fmt
     Ok(())
 }
 
-fn write_tuple(out: &mut String, t: &FlowTuple) -> std::fmt::Result {
+fn write_tuple(out: &mut String, t: &FlowTuple, zone: &str) -> std::fmt::Result {
     write!(out, "src={} dst={} ", t.src, t.dst)?;
     if let (Some(sport), Some(dport)) = (t.sport, t.dport) {
         write!(out, "sport={sport} dport={dport} ")?;
@@ -69,6 +69,9 @@ fn write_tuple(out: &mut String, t: &FlowTuple) -> std::fmt::Result {
     }
     if let (Some(src), Some(dst)) = (t.srckey, t.dstkey) {
         write!(out, "srckey=0x{src:x} dstkey=0x{dst:x} ")?;
+    }
+    if let Some(number) = t.zone {
+        write!(out, "{zone}={number} ")?;
     }
     if let (Some(packets), Some(bytes)) = (t.packets, t.bytes) {
         write!(out, "packets={packets} bytes={bytes} ")?;

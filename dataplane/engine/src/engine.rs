@@ -16,7 +16,7 @@ use crate::message::Cursor;
 use crate::pipeline;
 use crate::stage::link::LinkHeader;
 use crate::stage::raw::{self, Raw};
-use crate::stage::{admit, answer, nat, settle, track};
+use crate::stage::{admit, answer, invalid, nat, settle, track};
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
@@ -246,7 +246,7 @@ fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival
     if let Sender::Wire(ingress) = arrival.sender {
         arrival.raw = raw::prerouting(bench, &arrival.packet, ingress, frame.bytes())?;
         if !arrival.raw.untracked {
-            arrival.key = bench.conntrack.key(&arrival.packet);
+            arrival.key = bench.conntrack.key(&arrival.packet, arrival.raw.template.zone);
             if let Some(key) = &arrival.key {
                 bench.conntrack.prefetch(key);
             }
@@ -279,6 +279,10 @@ fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) ->
     track::count(&bench.counters.states, &tracked);
     match tracked {
         Tracked::Drop(reason) => return Verdict::Drop(reason),
+        Tracked::Invalid => {
+            let zone = arrival.raw.template.zone;
+            invalid::log(bench, &arrival.packet, frame.bytes(), zone, (Some(ingress), None));
+        }
         Tracked::Flow { flow, direction, state } => {
             let place = InFlow { flow, direction, state };
             if let Some(verdict) = decision::replay(bench, frame, &mut arrival.packet, place, ingress) {
@@ -306,6 +310,7 @@ fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Trac
         frame.bytes(),
         TrackHook::Prerouting,
         frame.l4_checksum,
+        arrival.raw.template,
         arrival.key.as_ref(),
         arrival.hint,
     )

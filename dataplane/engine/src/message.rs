@@ -110,7 +110,7 @@ pub enum Event {
     },
     /// A next hop is wanted whose address is not known.
     Resolve(NeighbourKey),
-    /// A `log` rule matched.
+    /// A `log` rule matched, or a packet is INVALID and such are logged.
     Log(LogRecord),
     /// The worker left its loop.
     Stopped(WorkerId),
@@ -146,12 +146,54 @@ impl PuntedFrame {
     }
 }
 
-/// What a `log` rule saw, by value: enough to print the line that the kernel's LOG target prints.
+/// Why a line is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogCause {
+    /// A `log` rule matched, by its index in [`crate::ruleset::Ruleset::rules`] of the record's generation.
+    Rule(crate::ruleset::RuleId),
+    /// The tracker calls the packet INVALID, and `log_invalid` wants to know of such.
+    Invalid {
+        /// The packet's.
+        protocol: sluice_wire::Protocol,
+        /// Why.
+        reason: InvalidReason,
+    },
+}
+
+/// Why a packet is INVALID, as far as can be told afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidReason {
+    /// Its headers do not fit.
+    Malformed,
+    /// Its transport checksum is wrong.
+    Checksum,
+    /// It is an ICMP error, and quotes no packet of a flow that it may speak of.
+    Error,
+    /// It belongs to no flow, and cannot begin one.
+    NoFlow,
+    /// It does not fit its flow, which is in this state, if its protocol has states.
+    OfFlow(Option<&'static str>),
+}
+
+impl std::fmt::Display for InvalidReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            InvalidReason::Malformed => f.write_str("malformed packet"),
+            InvalidReason::Checksum => f.write_str("bad checksum"),
+            InvalidReason::Error => f.write_str("error about no packet of a flow"),
+            InvalidReason::NoFlow => f.write_str("packet of no flow"),
+            InvalidReason::OfFlow(None) => f.write_str("packet does not fit its flow"),
+            InvalidReason::OfFlow(Some(state)) => write!(f, "packet does not fit its flow, state {state}"),
+        }
+    }
+}
+
+/// A packet that is logged, by value: enough to print the line that the kernel's LOG target prints.
 #[derive(Clone, Debug)]
 pub struct LogRecord {
-    /// The rule, by its index in [`crate::ruleset::Ruleset::rules`] of `generation`.
-    pub rule: crate::ruleset::RuleId,
-    /// The policy that the rule index is of.
+    /// Why.
+    pub cause: LogCause,
+    /// The policy that a rule's index is of.
     pub generation: Generation,
     /// Ingress interface, none for the box's own packets.
     pub ingress: Option<InterfaceId>,

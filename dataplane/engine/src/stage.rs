@@ -5,6 +5,7 @@ pub(crate) mod answer;
 pub(crate) mod confirm;
 pub(crate) mod deliver;
 pub(crate) mod filter;
+pub(crate) mod invalid;
 pub(crate) mod link;
 pub(crate) mod mtu;
 pub(crate) mod nat;

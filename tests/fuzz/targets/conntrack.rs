@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use sluice_engine::conntrack::{
     Conntrack, Direction, FlowBudget, FlowFilter, FlowHandle, FlowUpdate, LineOptions, Settings, Status,
-    TrackHook, Tracked,
+    Template, TrackHook, Tracked, Zone,
 };
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
@@ -121,12 +121,12 @@ impl World {
     fn track(&mut self, packet: &Packet, frame: &[u8], step: &Step) {
         let now = self.now();
         let before = self.conntrack.len();
-        let key = self.conntrack.key(packet);
+        let key = self.conntrack.key(packet, Zone::default());
         let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let hook = if step[7] & 0x40 != 0 { TrackHook::Output } else { TrackHook::Prerouting };
         let checksum = RxChecksum::Good;
         let settings = &self.settings;
-        match self.conntrack.track(now, settings, packet, frame, hook, checksum, key.as_ref(), hint) {
+        match self.conntrack.track(now, settings, packet, frame, hook, checksum, Template::default(), key.as_ref(), hint) {
             Tracked::New(pending) if step[7] & 0x80 != 0 => self.conntrack.abandon(pending),
             Tracked::New(pending) => {
                 let key = key.expect("what begins a flow has a key");

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use serde_json::Value;
-use sluice_compiler::Names;
-use sluice_compiler::topology;
+use sluice_compiler::{Names, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_control::system;
 use sluice_engine::conntrack::{FlowBudget, FlowFilter, LineOptions};
@@ -61,7 +60,7 @@ impl Router {
             interfaces: Arc::new(interfaces),
             neighbours: Arc::new(Neighbours::new(1, neighbours)),
             ruleset: Arc::new(ruleset(&scenario["ruleset"], &names)?),
-            settings: Arc::new(system::settings(&system)),
+            settings: Arc::new(system::settings(&system, &TimeoutRegistry::default())),
         };
         let counters = Arc::new(WorkerCounters::new(LEGS.len()));
         let max = scenario["params"]["conntrack_max"].as_u64().unwrap_or(65536);

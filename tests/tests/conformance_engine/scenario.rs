@@ -281,6 +281,7 @@ fn entry(line: &str) -> Value {
         match key {
             "src" => tuples.push(json!({"src": value})),
             "mark" if value != "0" => out["mark"] = number(value),
+            "zone" => out["zone"] = number(value),
             "mark" | "use" | "id" => {}
             _ => tuples.last_mut().unwrap()[key] = number(value),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use serde_json::{Value, json};
-use sluice_compiler::{Names, topology};
+use sluice_compiler::{Names, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_control::system;
 use sluice_engine::conntrack::{FlowBudget, FlowFilter, LineOptions};
@@ -54,7 +54,7 @@ impl Router {
             interfaces: Arc::new(interfaces),
             neighbours: Arc::new(Neighbours::new(1, neighbours)),
             ruleset: Arc::new(compiled.ruleset),
-            settings: Arc::new(system::settings(&system)),
+            settings: Arc::new(system::settings(&system, &TimeoutRegistry::default())),
         };
         let config = EngineConfig {
             worker: WorkerId(0),

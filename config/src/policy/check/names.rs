@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::decode::{Reader, nearest};
 use crate::policy::matches::{AddrMatch, InterfaceMatch, Matches, PortMatch};
-use crate::policy::{Action, Policy, Rule, SetElements};
+use crate::policy::{Action, CtTimeout, Policy, Rule, SetElements};
 use crate::source::Spanned;
 use crate::system::InterfaceNames;
 
@@ -123,10 +123,15 @@ impl Names<'_> {
     }
 
     fn action(&self, reader: &mut Reader<'_>, rule: &Rule) {
-        let (Action::Jump(name) | Action::Goto(name)) = &rule.action.value else { return };
-        if !self.policy.chains.contains_key(name) {
-            let hint = nearest(name, self.policy.chains.keys().map(String::as_str));
-            reader.error_with(rule.action.span, format!("unknown chain `{name}`"), hint);
-        }
+        let (name, what, hint) = match &rule.action.value {
+            Action::Jump(name) | Action::Goto(name) if !self.policy.chains.contains_key(name) => {
+                (name, "chain", nearest(name, self.policy.chains.keys().map(String::as_str)))
+            }
+            Action::CtTimeout(CtTimeout::Named(name)) if !self.policy.timeouts.contains_key(name) => {
+                (name, "timeouts", nearest(name, self.policy.timeouts.keys().map(String::as_str)))
+            }
+            _ => return,
+        };
+        reader.error_with(rule.action.span, format!("unknown {what} `{name}`"), hint);
     }
 }

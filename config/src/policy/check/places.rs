@@ -30,7 +30,9 @@ fn rules(reader: &mut Reader<'_>, rules: &[Rule], places: &[(Table, Hook)]) {
 /// Whether an action is allowed at a hook; if not, where it is.
 fn allowed(action: &Action, table: Table, hook: Hook) -> Result<(), &'static str> {
     let (allowed, hint) = match action {
-        Action::Notrack => (table == Table::Raw, "it belongs into raw, before tracking"),
+        Action::Notrack | Action::Zone(_) | Action::CtTimeout(_) => {
+            (table == Table::Raw, "it belongs into raw, before tracking")
+        }
         Action::Helper(_) => (matches!(table, Table::Raw | Table::Mangle), "it belongs into raw or mangle"),
         Action::Snat(_) | Action::Masquerade(_) => {
             (table == Table::Nat && hook == Hook::Postrouting, "it belongs into nat.postrouting")

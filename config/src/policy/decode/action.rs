@@ -6,12 +6,15 @@ use super::matches::{helper, value_and_mask};
 use crate::addr::IpRange;
 use crate::decode::{Reader, nearest};
 use crate::diagnostics::ValueError;
-use crate::policy::action::{Action, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason};
+use crate::policy::action::{
+    Action, CtTimeout, CtZone, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason,
+};
 use crate::policy::matches::{Matches, PortRange};
 use crate::source::Spanned;
+use crate::system::TimeoutOverrides;
 use crate::yaml::{Key, Node, Value};
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 18] = [
     "accept",
     "drop",
     "reject",
@@ -24,6 +27,8 @@ const NAMES: [&str; 16] = [
     "masquerade",
     "dnat",
     "redirect",
+    "zone",
+    "ct_timeout",
     "mark",
     "ct_mark",
     "log",
@@ -35,10 +40,13 @@ pub(super) fn action<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Spa
     match &node.value {
         Value::Map(entries) => match entries.as_slice() {
             [(key, value)] => {
-                // A jump's place is the chain's name, which is what may be wrong with it later.
+                // Of an action that names something, its place is that name, which is what may be wrong with it later.
                 let action = with_value(reader, key, value)?;
-                let jump = matches!(action, Action::Jump(_) | Action::Goto(_));
-                Some(Spanned::new(action, if jump { value.span } else { key.span }))
+                let named = matches!(
+                    action,
+                    Action::Jump(_) | Action::Goto(_) | Action::CtTimeout(CtTimeout::Named(_))
+                );
+                Some(Spanned::new(action, if named { value.span } else { key.span }))
             }
             [] => {
                 reader.error(node.span, "`action` is an empty map");
@@ -115,6 +123,8 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
             Value::Scalar(_) => reader.parsed(node, &what, str::parse).map(Some).map(Action::Redirect),
             Value::Map(_) | Value::List(_) => ports(reader, node, &what).map(Action::Redirect),
         },
+        "zone" => zone(reader, node).map(Action::Zone),
+        "ct_timeout" => ct_timeout(reader, node).map(Action::CtTimeout),
         "mark" => mark(reader, node).map(Action::Mark),
         "ct_mark" => mark(reader, node).map(Action::CtMark),
         "log" => log(reader, node).map(Action::Log),
@@ -228,6 +238,34 @@ fn ports<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<Opt
     match fields.get("port") {
         Some(node) => reader.parsed(node, "`port`", str::parse).map(Some),
         None => Some(None),
+    }
+}
+
+/// `N`, `{original: N}` or `{reply: N}`.
+fn zone<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<CtZone> {
+    let number = |reader: &mut Reader<'a>, node: &Node<'a>| reader.number16(node, "a zone", 0, u16::MAX);
+    let Value::Map(entries) = &node.value else { return number(reader, node).map(CtZone::Both) };
+    match entries.as_slice() {
+        [(key, node)] if key.text == "original" => number(reader, node).map(CtZone::Original),
+        [(key, node)] if key.text == "reply" => number(reader, node).map(CtZone::Reply),
+        [(key, _)] => {
+            reader.unknown_key(key, "`zone`", &["original", "reply"]);
+            None
+        }
+        _ => {
+            reader.error(node.span, "`zone` takes one of `original` and `reply`");
+            None
+        }
+    }
+}
+
+/// A name of `timeouts:`, or a map of timeouts.
+fn ct_timeout<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<CtTimeout> {
+    match &node.value {
+        Value::Map(_) => TimeoutOverrides::decode(reader, node, "`ct_timeout`").map(CtTimeout::Own),
+        Value::Scalar(_) | Value::List(_) => {
+            reader.text(node, "`ct_timeout`").map(|name| CtTimeout::Named(name.to_string()))
+        }
     }
 }
 

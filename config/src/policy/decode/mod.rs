@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use super::{Action, ChainPolicy, HookChain, Matches, Policy, PolicySource, Rule, Table, UserChain, Zone};
 use crate::decode::{Reader, nearest};
 use crate::source::Spanned;
+use crate::system::TimeoutOverrides;
 use crate::yaml::{Key, Node, Value};
 
 pub(super) use set::Files;
 
-const SECTIONS: [&str; 8] = ["zones", "sets", "chains", "raw", "mangle", "nat", "filter", "tests"];
+const SECTIONS: [&str; 9] =
+    ["zones", "sets", "timeouts", "chains", "raw", "mangle", "nat", "filter", "tests"];
 
 /// Zones by name, which rules need to tell a zone from an interface.
 type Zones = BTreeMap<String, Zone>;
@@ -32,6 +34,7 @@ pub(super) fn policy<'a>(
     let zones = fields.get("zones").map(|node| zones(reader, node)).unwrap_or_default();
     let mut read = BTreeMap::new();
     let sets = fields.get("sets").map(|node| set::sets(reader, node, files, &mut read)).unwrap_or_default();
+    let timeouts = fields.get("timeouts").map(|node| timeouts(reader, node)).unwrap_or_default();
     let rules = Rules { zones: &zones, families: together::families_of_sets(&sets) };
     let chains = fields.get("chains").map(|node| rules.user_chains(reader, node)).unwrap_or_default();
     let mut hooks = Vec::new();
@@ -42,7 +45,7 @@ pub(super) fn policy<'a>(
     }
     let tests = fields.get("tests").map(|node| packet::tests(reader, node)).unwrap_or_default();
     let source = PolicySource { files: read, ..source };
-    Some(Policy { zones, sets, chains, hooks, tests, source })
+    Some(Policy { zones, sets, chains, hooks, timeouts, tests, source })
 }
 
 fn zones<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Zones {
@@ -63,6 +66,17 @@ fn zones<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Zones {
         zones.insert(name.clone(), Zone { name, interfaces, span: key.span });
     }
     zones
+}
+
+/// `timeouts:`, by name.
+fn timeouts<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> BTreeMap<String, TimeoutOverrides> {
+    let mut all = BTreeMap::new();
+    for (key, node) in reader.map(node, "`timeouts`").unwrap_or_default() {
+        let name = word(reader, key, "timeouts");
+        let own = TimeoutOverrides::decode(reader, node, &format!("timeouts `{name}`"));
+        all.insert(name, own.unwrap_or_default());
+    }
+    all
 }
 
 /// The name of a zone, set or chain: letters, digits, `_`, `-` and `.`, not longer than 64.

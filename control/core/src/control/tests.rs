@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use sluice_api as api;
-use sluice_engine::conntrack::{FlowId, FlowRecord, Status, TupleRecord, TupleTransport};
+use sluice_engine::conntrack::{FlowId, FlowRecord, Status, TupleRecord, TupleTransport, Zone};
 use sluice_engine::ids::Millis;
 use sluice_engine::message::Cursor;
 use sluice_engine::world::World;
@@ -64,6 +64,7 @@ fn flow(id: u64) -> FlowRecord {
         transport: TupleTransport::Ports { sport: 1000, dport: 80 },
     };
     FlowRecord {
+        zone: Zone::default(),
         id: FlowId(id),
         family: Family::V4,
         protocol: Protocol::TCP,

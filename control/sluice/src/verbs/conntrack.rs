@@ -82,6 +82,15 @@ struct Filter {
     /// Mark, or mark/mask.
     #[arg(short, long, value_parser = mark)]
     mark: Option<(u32, u32)>,
+    /// Zone of both directions.
+    #[arg(short = 'w', long)]
+    zone: Option<u16>,
+    /// Zone of the original direction alone.
+    #[arg(long)]
+    orig_zone: Option<u16>,
+    /// Zone of the reply direction alone.
+    #[arg(long)]
+    reply_zone: Option<u16>,
     /// Family: ipv4 or ipv6; both if not given.
     #[arg(short, long)]
     family: Option<String>,
@@ -106,6 +115,9 @@ impl Filter {
             reply_dst: self.reply_dst,
             state: self.state.map(|s| s.to_ascii_uppercase()),
             mark: self.mark,
+            zone: self.zone,
+            orig_zone: self.orig_zone,
+            reply_zone: self.reply_zone,
             status: self.status.iter().map(|s| s.to_ascii_lowercase().replace('_', "-")).collect(),
             id: self.id,
         }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use sluice_wire::{Family, Protocol};
 
-use super::info::Status;
+use super::info::{Direction, Status};
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
+use super::template::{Zone, ZoneId};
 
 /// Which flows. The default is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct FlowFilter {
     pub reply: TupleFilter,
     /// Mark and the bits of it that count (`-m VALUE[/MASK]`).
     pub mark: Option<(u32, u32)>,
+    /// Zone of both directions (`-w`); a flow whose directions are in different zones is in none of these.
+    pub zone: Option<ZoneId>,
     /// Bits that must be set (`-u`).
     pub status: Status,
     /// Bits that must not be set; `-u UNSET` is not SEEN_REPLY.
@@ -47,6 +50,8 @@ pub struct TupleFilter {
     pub icmp_code: Option<u8>,
     /// ICMP or ICMPv6 identifier.
     pub icmp_id: Option<u16>,
+    /// Zone of this direction alone (`--orig-zone`, `--reply-zone`).
+    pub zone: Option<ZoneId>,
 }
 
 /// An address and how many of its leading bits count.
@@ -79,6 +84,9 @@ impl FlowFilter {
         self.id.is_none_or(|id| id == flow.id)
             && self.family.is_none_or(|family| family == flow.family)
             && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
+            && self.zone.is_none_or(|zone| flow.zone.whole() == Some(zone))
+            && self.original.matches_zone(flow.zone, Direction::Original)
+            && self.reply.matches_zone(flow.zone, Direction::Reply)
             && self.mark.is_none_or(|(value, mask)| flow.mark & mask == value & mask)
             && flow.status.contains(self.status)
             && flow.status.0 & self.status_clear.0 == 0
@@ -89,6 +97,11 @@ impl FlowFilter {
 }
 
 impl TupleFilter {
+    /// As conntrack has it: a flow with one zone for both directions has none for either alone.
+    fn matches_zone(&self, zone: Zone, direction: Direction) -> bool {
+        self.zone.is_none_or(|wanted| zone.whole().is_none() && zone.of(direction) == wanted)
+    }
+
     fn matches(&self, tuple: &TupleRecord) -> bool {
         self.src.is_none_or(|prefix| prefix.contains(tuple.src))
             && self.dst.is_none_or(|prefix| prefix.contains(tuple.dst))
@@ -143,6 +156,7 @@ mod tests {
             reply: TupleRecord { src: b, dst: a, transport: transport(80, 1024) },
             status: Status::CONFIRMED.with(Status::SEEN_REPLY),
             mark: 0x12,
+            zone: Zone::original(ZoneId(5)),
             accounting: None,
             start: None,
             age: None,
@@ -182,6 +196,9 @@ mod tests {
             ("mark", FlowFilter { mark: Some((0x12, u32::MAX)), ..all() }, true),
             ("masked mark", FlowFilter { mark: Some((0xf2, 0x0f)), ..all() }, true),
             ("other mark", FlowFilter { mark: Some((0x13, 0x0f)), ..all() }, false),
+            ("zone of one direction", original(TupleFilter { zone: Some(ZoneId(5)), ..any() }), true),
+            ("other zone", original(TupleFilter { zone: Some(ZoneId(6)), ..any() }), false),
+            ("zone of both directions", FlowFilter { zone: Some(ZoneId(5)), ..all() }, false),
             ("status", FlowFilter { status: Status::SEEN_REPLY, ..all() }, true),
             ("other status", FlowFilter { status: Status::ASSURED, ..all() }, false),
             ("unset status", FlowFilter { status_clear: Status::SEEN_REPLY, ..all() }, false),

@@ -7,7 +7,7 @@ use super::track::{Context, Judged};
 
 /// Judges a packet of a tunnel.
 pub(super) fn judge(status: &mut Status, cx: &Context<'_>) -> Judged {
-    let timeouts = &cx.settings.timeouts;
+    let timeouts = cx.timeouts;
     if !status.contains(Status::SEEN_REPLY) {
         return Judged::Accept { timeout: timeouts.gre };
     }

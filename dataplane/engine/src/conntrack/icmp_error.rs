@@ -59,7 +59,8 @@ fn is_discovery(transport: &Transport) -> bool {
 fn owner(conntrack: &Conntrack, cx: &Context<'_>) -> Option<Found> {
     let quote = quoted(cx.packet, cx.frame)?;
     let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &conntrack.seeds)?;
-    let found = conntrack.find(cx.now, &key.reversed())?;
+    // Looked up as an answer to the quoted packet, whose way the error takes: that way's zone counts.
+    let found = conntrack.find(cx.now, &key.in_zone(cx.template.zone).reversed())?;
     // The quote is as it was seen on that side of a translation, and so is the error.
     let told = cx.packet.addrs.dst() == quote.addrs.src();
     told.then_some(found)

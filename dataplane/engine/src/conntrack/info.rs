@@ -70,6 +70,12 @@ impl Status {
     pub const DYING: Status = Status(1 << 9);
     /// Its timeout was set by hand, and packets leave it alone.
     pub const FIXED_TIMEOUT: Status = Status(1 << 10);
+    /// Is in another zone than 0, which lies beside it.
+    pub const ZONED: Status = Status(1 << 11);
+    /// Has timeouts that a rule gave it, whose number lies beside it.
+    pub const OWN_TIMEOUTS: Status = Status(1 << 12);
+    /// Of flows that are not told by their tuple alone.
+    pub(super) const SPECIAL: Status = Status::SNAT.with(Status::DNAT).with(Status::ZONED);
 
     /// Whether packets leave with another tuple than they came with.
     #[inline(always)]
@@ -81,6 +87,12 @@ impl Status {
     #[inline]
     pub const fn contains(self, other: Status) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any bit of `other` is set.
+    #[inline]
+    pub const fn intersects(self, other: Status) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// These bits and those of `other`.

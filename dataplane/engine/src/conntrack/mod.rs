@@ -13,13 +13,15 @@
 //! | `tcp`, `udp`, `icmp`, `sctp`, `gre` | one protocol each |
 //! | `icmp_error` | errors about packets of a flow |
 //! | `nat` | the other tuple of flows that are translated |
+//! | `template`, `aside` | zones and timeouts that rules give, and where they are kept |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
 //! | `record`, `filter`, `walk` | listing, deleting, changing |
 //! | `class` | gauges by protocol and state |
 //!
-//! What it does not do yet: expectations, zones.
+//! What it does not do yet: expectations.
 //! Source: Linux `net/netfilter/nf_conntrack_core.c`, as observed.
 
+mod aside;
 mod budget;
 mod class;
 mod evict;
@@ -37,6 +39,7 @@ mod sctp;
 mod settings;
 mod table;
 mod tcp;
+mod template;
 mod track;
 mod tuple;
 mod udp;
@@ -71,7 +74,8 @@ pub use self::info::{
 pub use self::nat::{Manip, Mapping, NatRange};
 pub use self::pending::Pending;
 pub use self::record::{Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport};
-pub use self::settings::{SctpTimeouts, Settings, TcpTimeouts, Timeouts};
+pub use self::settings::{LogInvalid, SctpTimeouts, Settings, TcpTimeouts, Timeouts};
+pub use self::template::{Template, TimeoutsId, Zone, ZoneId};
 pub use self::tuple::Key;
 
 /// One worker's shard.
@@ -108,11 +112,11 @@ impl Conntrack {
         }
     }
 
-    /// What to look `packet` up by. None: it belongs to no flow by its own tuple (ICMP errors, malformed packets,
-    /// fragments); [`Conntrack::track`] judges it all the same.
+    /// What to look `packet` up by in a zone. None: it belongs to no flow by its own tuple (ICMP errors, malformed
+    /// packets, fragments); [`Conntrack::track`] judges it all the same.
     #[inline]
-    pub fn key(&self, packet: &Packet) -> Option<Key> {
-        Key::of_packet(packet, &self.seeds)
+    pub fn key(&self, packet: &Packet, zone: Zone) -> Option<Key> {
+        Key::of_packet(packet, &self.seeds).map(|key| key.in_zone(zone))
     }
 
     /// Asks for the memory that [`Conntrack::find`] reads first.
@@ -155,7 +159,8 @@ impl Conntrack {
     }
 
     /// Judges a packet that is to be tracked, and changes its flow. `frame` is the frame that `packet` was parsed
-    /// from; `hint` is what [`Conntrack::candidate`] said, or None.
+    /// from; `template` is what `raw` asked for it, and `key` was made for the same zone; `hint` is what
+    /// [`Conntrack::candidate`] said, or None.
     #[inline]
     #[allow(clippy::too_many_arguments)] // the seam to the pipeline: each is from another place
     pub fn track(
@@ -166,17 +171,19 @@ impl Conntrack {
         frame: &[u8],
         hook: TrackHook,
         checksum: RxChecksum,
+        template: Template,
         key: Option<&Key>,
         hint: Option<FlowHandle>,
     ) -> Tracked {
-        let mut cx = Context { now, settings, packet, frame, hook, checksum, direction: Direction::Original };
+        let (direction, timeouts) = (Direction::Original, &settings.timeouts);
+        let mut cx = Context { now, settings, packet, frame, hook, checksum, template, direction, timeouts };
         self.acct = settings.acct;
         if let Transport::Icmp { .. } | Transport::Icmpv6 { .. } = packet.transport
             && let Some(tracked) = icmp_error::judge(self, &cx)
         {
             return tracked;
         }
-        let Some(key) = key.copied().or_else(|| self.key(packet)) else {
+        let Some(key) = key.copied().or_else(|| self.key(packet, template.zone)) else {
             self.shared.counters.conntrack.invalid.add(1);
             return Tracked::Invalid;
         };
@@ -235,6 +242,14 @@ impl Conntrack {
         match flow.family {
             Family::V4 => self.v4.flow(flow.index).map(|flow| flow.info(direction, state)),
             Family::V6 => self.v6.flow(flow.index).map(|flow| flow.info(direction, state)),
+        }
+    }
+
+    /// The name of a flow's state, of protocols that have states.
+    pub fn state_name(&self, flow: FlowHandle) -> Option<&'static str> {
+        match flow.family {
+            Family::V4 => self.v4.flow(flow.index)?.state_name(),
+            Family::V6 => self.v6.flow(flow.index)?.state_name(),
         }
     }
 

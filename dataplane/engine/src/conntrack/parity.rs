@@ -33,8 +33,18 @@ fn play(protocol: u8, steps: &[Step]) -> String {
         let frame = frame(protocol, *way, l4);
         let Ok(Parsed::Ip(packet)) = parse(&frame) else { panic!("step {at} is no packet") };
         let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
-        let key = conntrack.key(&packet);
-        let tracked = conntrack.track(now, &settings, &packet, &frame, hook, checksum, key.as_ref(), None);
+        let key = conntrack.key(&packet, Zone::default());
+        let tracked = conntrack.track(
+            now,
+            &settings,
+            &packet,
+            &frame,
+            hook,
+            checksum,
+            Template::default(),
+            key.as_ref(),
+            None,
+        );
         let state = match tracked {
             Tracked::Flow { state: CtState::New, .. } => "new",
             Tracked::Flow { .. } => "established",

@@ -2,6 +2,7 @@
 
 use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
+use super::template::Template;
 use super::tuple::{Address, FamilyKey, Tuple};
 use crate::ids::{InterfaceId, Millis};
 
@@ -29,6 +30,8 @@ pub(super) struct NewFlow<A> {
     pub(super) masquerade: Option<InterfaceId>,
     /// Whether its answers would be taken for another flow's.
     pub(super) exhausted: bool,
+    /// What rules asked for it.
+    pub(super) template: Template,
     /// How long it lives from confirmation on.
     pub(super) timeout: Millis,
     /// Bytes of its first packet, for accounting.
@@ -39,7 +42,8 @@ impl<A: Address> NewFlow<A> {
     /// A flow that is not translated.
     pub(super) fn new(flow: Flow<A>, key: &FamilyKey<A>, timeout: Millis, bytes: u32) -> NewFlow<A> {
         let outward = flow.original();
-        NewFlow { flow, key: *key, outward, masquerade: None, exhausted: false, timeout, bytes }
+        let template = Template::default();
+        NewFlow { flow, key: *key, outward, masquerade: None, exhausted: false, template, timeout, bytes }
     }
 
     fn info(&self) -> CtInfo {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use sluice_wire::{Family, Protocol};
 
-use super::info::Status;
+use super::info::{Direction, Status};
+use super::template::{Zone, ZoneId};
 use crate::ids::Millis;
 
 /// A flow's id, unique while the process runs: worker, place and how often the place was used before.
@@ -40,6 +41,8 @@ pub struct FlowRecord {
     pub status: Status,
     /// Its mark.
     pub mark: u32,
+    /// Its zone.
+    pub zone: Zone,
     /// Packets and bytes, where accounting is on.
     pub accounting: Option<Accounting>,
     /// When it was confirmed, in nanoseconds of [`crate::ids::Now`], where timestamps are on.
@@ -149,16 +152,19 @@ impl fmt::Display for Line<'_> {
             write!(f, "{state} ")?;
         }
         write!(f, "{} ", r.original)?;
-        self.accounting(f, 0)?;
+        self.one_way(f, "zone-orig", Direction::Original)?;
         if !r.status.contains(Status::SEEN_REPLY) {
             f.write_str("[UNREPLIED] ")?;
         }
         write!(f, "{} ", r.reply)?;
-        self.accounting(f, 1)?;
+        self.one_way(f, "zone-reply", Direction::Reply)?;
         if r.status.contains(Status::ASSURED) {
             f.write_str("[ASSURED] ")?;
         }
         write!(f, "mark={} ", r.mark)?;
+        if let Some(ZoneId(zone @ 1..)) = r.zone.whole() {
+            write!(f, "zone={zone} ")?;
+        }
         if let Some(age) = r.age {
             write!(f, "delta-time={} ", age / 1_000_000_000)?;
         }
@@ -171,10 +177,14 @@ impl fmt::Display for Line<'_> {
 }
 
 impl Line<'_> {
-    fn accounting(&self, f: &mut fmt::Formatter<'_>, direction: usize) -> fmt::Result {
+    /// What stands behind the tuple of a direction.
+    fn one_way(&self, f: &mut fmt::Formatter<'_>, zone: &str, direction: Direction) -> fmt::Result {
+        if let (None, ZoneId(number @ 1..)) = (self.record.zone.whole(), self.record.zone.of(direction)) {
+            write!(f, "{zone}={number} ")?;
+        }
         let Some(accounting) = &self.record.accounting else { return Ok(()) };
-        let packets = accounting.packets.get(direction).copied().unwrap_or_default();
-        let bytes = accounting.bytes.get(direction).copied().unwrap_or_default();
+        let packets = accounting.packets.get(direction.index()).copied().unwrap_or_default();
+        let bytes = accounting.bytes.get(direction.index()).copied().unwrap_or_default();
         write!(f, "packets={packets} bytes={bytes} ")
     }
 }
@@ -207,6 +217,7 @@ mod tests {
             reply: TupleRecord { src: b, dst: a, transport: transport[1] },
             status: Status::CONFIRMED,
             mark: 0,
+            zone: Zone::default(),
             accounting: None,
             start: None,
             age: None,
@@ -240,6 +251,21 @@ mod tests {
             (
                 counted,
                 "tcp      6 431999 ESTABLISHED src=10.1.0.2 dst=10.2.0.2 sport=40206 dport=80 packets=5 bytes=271 src=10.2.0.2 dst=10.1.0.2 sport=80 dport=40206 packets=3 bytes=164 [ASSURED] mark=5 delta-time=1 use=1",
+            ),
+            (
+                FlowRecord { zone: Zone::both(ZoneId(5)), ..counted },
+                "tcp      6 431999 ESTABLISHED src=10.1.0.2 dst=10.2.0.2 sport=40206 dport=80 packets=5 bytes=271 src=10.2.0.2 dst=10.1.0.2 sport=80 dport=40206 packets=3 bytes=164 [ASSURED] mark=5 zone=5 delta-time=1 use=1",
+            ),
+            (
+                FlowRecord { zone: Zone::original(ZoneId(5)), ..counted },
+                "tcp      6 431999 ESTABLISHED src=10.1.0.2 dst=10.2.0.2 sport=40206 dport=80 zone-orig=5 packets=5 bytes=271 src=10.2.0.2 dst=10.1.0.2 sport=80 dport=40206 packets=3 bytes=164 [ASSURED] mark=5 delta-time=1 use=1",
+            ),
+            (
+                FlowRecord {
+                    zone: Zone::reply(ZoneId(7)),
+                    ..record(Protocol::UDP, [ports(1, 2), ports(2, 1)])
+                },
+                "udp      17 29 src=10.1.0.2 dst=10.2.0.2 sport=1 dport=2 [UNREPLIED] src=10.2.0.2 dst=10.1.0.2 sport=2 dport=1 zone-reply=7 mark=0 use=1",
             ),
             (
                 record(Protocol::UDP, [ports(1, 2), ports(2, 1)]),

@@ -80,12 +80,21 @@ impl Replay {
         let ethertype: [u8; 2] = if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
         let frame = [&[2; 12][..], &ethertype[..], datagram].concat();
         let Ok(Parsed::Ip(packet)) = parse(&frame) else { return "-" };
-        let key = self.conntrack.key(&packet);
+        let key = self.conntrack.key(&packet, Zone::default());
         let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let checksum = RxChecksum::Unknown;
         let settings = self.settings.clone();
-        let tracked =
-            self.conntrack.track(self.now, &settings, &packet, &frame, hook, checksum, key.as_ref(), hint);
+        let tracked = self.conntrack.track(
+            self.now,
+            &settings,
+            &packet,
+            &frame,
+            hook,
+            checksum,
+            Template::default(),
+            key.as_ref(),
+            hint,
+        );
         match tracked {
             Tracked::Flow { state: CtState::New, .. } => "new",
             Tracked::Flow { .. } => "established",
@@ -114,7 +123,9 @@ impl Replay {
         let ethertype: [u8; 2] = if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
         let frame = [&[2; 12][..], &ethertype[..], datagram].concat();
         let Ok(Parsed::Ip(packet)) = parse(&frame) else { return };
-        if let Some(found) = self.conntrack.key(&packet).and_then(|key| self.conntrack.find(self.now, &key)) {
+        if let Some(found) =
+            self.conntrack.key(&packet, Zone::default()).and_then(|key| self.conntrack.find(self.now, &key))
+        {
             self.conntrack.close(self.now, &self.settings, found.flow);
         }
     }

@@ -181,7 +181,7 @@ pub(super) fn judge(track: &mut SctpTrack, state: &mut u8, status: &mut Status, 
     match judged {
         None => Judged::INVALID,
         Some(()) if walk.ignore => Judged::PASS,
-        Some(()) => Judged::Accept { timeout: walk.new.timeout(&cx.settings.timeouts.sctp) },
+        Some(()) => Judged::Accept { timeout: walk.new.timeout(&cx.timeouts.sctp) },
     }
 }
 

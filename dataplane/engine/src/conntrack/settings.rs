@@ -3,7 +3,15 @@
 //! A flow keeps the deadline that it got under older settings until its next packet.
 //! Source: Linux Documentation/networking/nf_conntrack-sysctl.rst.
 
-use crate::ids::Millis;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_wire::Protocol;
+
+use super::template::TimeoutsId;
+use crate::ids::{Millis, Now};
+use crate::limit::{Limit, LimitPer};
 
 /// `conntrack:` of the system file, but for the table's size (see [`super::FlowBudget`]).
 #[derive(Clone, Debug)]
@@ -14,6 +22,8 @@ pub struct Settings {
     pub acct: bool,
     /// Note when a flow began.
     pub timestamp: bool,
+    /// Which INVALID packets are logged.
+    pub log_invalid: LogInvalid,
     /// TCP: flows are picked up in the middle.
     pub tcp_loose: bool,
     /// TCP: only resets are INVALID for being out of window.
@@ -24,6 +34,57 @@ pub struct Settings {
     pub tcp_max_retrans: u8,
     /// How long flows live without a packet.
     pub timeouts: Timeouts,
+    /// Timeouts that rules give to flows (`ct_timeout`), by [`TimeoutsId`]. A number keeps its meaning as long as flows
+    /// may bear it.
+    pub own_timeouts: Arc<[Timeouts]>,
+}
+
+impl Settings {
+    /// The timeouts of a number; those of all flows for 0, and for a number that has none.
+    #[inline]
+    pub fn timeouts_of(&self, id: TimeoutsId) -> &Timeouts {
+        let place = usize::from(id.0).checked_sub(1);
+        place.and_then(|place| self.own_timeouts.get(place)).unwrap_or(&self.timeouts)
+    }
+}
+
+/// `log_invalid`: which INVALID packets are logged, and how many.
+#[derive(Clone, Debug, Default)]
+pub struct LogInvalid(Option<LoggedProtocols>);
+
+#[derive(Clone, Debug)]
+struct LoggedProtocols {
+    /// One; None: all.
+    protocol: Option<Protocol>,
+    limit: Arc<Limit>,
+}
+
+impl LogInvalid {
+    /// Lines a second over all workers. The kernel has no limit here; but whoever can send a packet can cause a line.
+    pub const RATE: u32 = 10;
+    /// Lines at once.
+    pub const BURST: u32 = 20;
+
+    /// Those of one protocol, or all for None.
+    pub fn of(protocol: Option<Protocol>) -> LogInvalid {
+        let limit = Limit::new(Self::RATE, Duration::from_secs(1), Self::BURST, LimitPer::Rule);
+        LogInvalid(Some(LoggedProtocols { protocol, limit: Arc::new(limit) }))
+    }
+
+    /// Whether any are.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether a packet of this protocol is, now.
+    pub(crate) fn take(&self, now: Now, protocol: Protocol) -> bool {
+        let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        self.0.as_ref().is_some_and(|logged| {
+            logged.protocol.is_none_or(|wanted| wanted == protocol)
+                && logged.limit.take(now.nanos, nobody, nobody)
+        })
+    }
 }
 
 impl Default for Settings {
@@ -32,11 +93,13 @@ impl Default for Settings {
             checksum: true,
             acct: false,
             timestamp: false,
+            log_invalid: LogInvalid::default(),
             tcp_loose: true,
             tcp_be_liberal: false,
             tcp_ignore_invalid_rst: false,
             tcp_max_retrans: 3,
             timeouts: Timeouts::default(),
+            own_timeouts: Arc::default(),
         }
     }
 }

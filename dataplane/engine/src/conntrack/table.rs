@@ -1,18 +1,19 @@
 //! The flows of one address family: places in memory, the index over them, the wheel that ends them.
 //!
 //! Nothing is allocated after [`Table::new`], and memory is touched only as places are used: flows and links are
-//! pushed into reserved space, index and accounting are zero pages.
+//! pushed into reserved space, the index and what lies aside are zero pages.
 
 use std::sync::Arc;
 
+use super::aside::Aside;
 use super::budget::{FlowBudget, Lease};
 use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
 use super::nat::{PortDraw, Translations};
 use super::pending::NewFlow;
-use super::record::{Accounting, FlowId};
-use super::track::Context;
+use super::record::FlowId;
+use super::template::Zone;
 use super::tuple::{Address, FamilyKey, Seeds, Tuple};
 use super::wheel::Wheel;
 use crate::arch;
@@ -21,6 +22,9 @@ use crate::ids::{Now, Tick, WorkerId};
 
 /// Flows whose memory is asked for at once when they expire.
 const BATCH: usize = 16;
+
+/// Set in the index where a flow is entered a second time, under what its answers are looked up by.
+const SECOND: u32 = 1 << 31;
 
 /// Slots of the wheel that one call may pass.
 const STEPS: u32 = 4096;
@@ -67,14 +71,12 @@ pub(super) struct Table<A> {
     flows: Vec<Flow<A>>,
     index: Index,
     wheel: Wheel,
-    /// Packets and bytes of each direction.
-    accounting: Vec<[u64; 4]>,
-    /// When flows were confirmed, in nanoseconds; 0: not noted.
-    starts: Vec<u64>,
-    /// Whether anything was ever kept in these two, whose memory is not touched before.
-    keeps: bool,
     /// Of flows that are translated.
     translations: Translations<A>,
+    /// Flows that are in the index twice.
+    twice: u32,
+    /// What few flows need.
+    pub(super) aside: Aside,
     seeds: Seeds,
     capacity: u32,
     /// In the table, or pending.
@@ -89,10 +91,9 @@ impl<A: Address> Table<A> {
             flows: Vec::with_capacity(n),
             index: Index::new(capacity),
             wheel: Wheel::new(capacity, Tick(0)),
-            accounting: vec![[0; 4]; n],
-            starts: vec![0; n],
-            keeps: false,
             translations: Translations::new(capacity, seeds),
+            twice: 0,
+            aside: Aside::new(n),
             seeds,
             capacity,
             used: 0,
@@ -118,14 +119,31 @@ impl<A: Address> Table<A> {
     /// The flow that is most likely that of a hash.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
-        self.index.find(hash, Some).or_else(|| self.translations.find(hash, Some))
+        let first = self.index.find(hash, |name| Some(name & !SECOND));
+        first.or_else(|| self.translations.find(hash, Some))
     }
 
     /// The live flow of a packet.
     #[inline(always)]
     pub(super) fn find(&self, now: Tick, key: &FamilyKey<A>) -> Option<(u32, Direction)> {
-        let check = |place| self.direction_at(now, key, place).map(|direction| (place, direction));
-        self.index.find(key.hash, check).or_else(|| self.translations.find(key.hash, check))
+        self.look_up(key, |place| self.direction_at(now, key, place))
+    }
+
+    /// The flow that `check` says a direction of, by either hash that a packet's may be under.
+    #[inline(always)]
+    fn look_up(
+        &self,
+        key: &FamilyKey<A>,
+        check: impl Fn(u32) -> Option<Direction>,
+    ) -> Option<(u32, Direction)> {
+        let under = |hash| {
+            let check = |name| {
+                let place = name & !SECOND;
+                check(place).map(|direction| (place, direction))
+            };
+            self.index.find(hash, check).or_else(|| self.translations.find(hash, check))
+        };
+        under(key.hash).or_else(|| under(key.reply_hash()?))
     }
 
     /// Which way a packet goes in the flow at a place, if that is its flow, and alive.
@@ -136,14 +154,14 @@ impl<A: Address> Table<A> {
         flow.is_live(now).then_some(direction)
     }
 
+    /// Which way a packet goes in a flow, if that has its tuple and zone.
     #[inline(always)]
     fn direction_in(&self, flow: &Flow<A>, place: u32, key: &FamilyKey<A>) -> Option<Direction> {
         let original = flow.original();
-        if !flow.status.is_translated() {
+        if key.zone.is_default() && !flow.status.intersects(Status::SPECIAL) {
             return key.direction_in(&original);
         }
-        let (outward, _) = self.translations.get(place, original.protocol)?;
-        key.direction_between(&original, &outward)
+        key.direction_in_zone(&original, &self.outward_at(place)?, self.aside.zone(place, flow))
     }
 
     /// As [`Table::find`]; a flow of this tuple that ran out is removed, so that another may take its place.
@@ -153,13 +171,10 @@ impl<A: Address> Table<A> {
         now: Tick,
         key: &FamilyKey<A>,
     ) -> Option<(u32, Direction)> {
-        let check = |place| {
-            let flow =
-                self.flows.get(place as usize).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
-            self.direction_in(flow, place, key).map(|direction| (place, direction))
-        };
-        let (place, direction) =
-            self.index.find(key.hash, check).or_else(|| self.translations.find(key.hash, check))?;
+        let (place, direction) = self.look_up(key, |place| {
+            let flow = self.flow(place).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
+            self.direction_in(flow, place, key)
+        })?;
         if self.flows.get(place as usize)?.is_live(now) {
             return Some((place, direction));
         }
@@ -186,6 +201,11 @@ impl<A: Address> Table<A> {
     /// The tuple of the first packet of the flow at a place.
     pub(super) fn original_at(&self, place: u32) -> Option<Tuple<A>> {
         self.flow(place).map(Flow::original)
+    }
+
+    /// The zone of the flow at a place.
+    pub(super) fn zone_at(&self, place: u32) -> Option<Zone> {
+        self.flow(place).map(|flow| self.aside.zone(place, flow))
     }
 
     /// Secrets of the hash.
@@ -244,31 +264,47 @@ impl<A: Address> Table<A> {
         flow.status = flow.status.with(Status::CONFIRMED);
         flow.deadline = now.tick.after(new.timeout);
         let place = self.place(flow)?;
+        self.aside.keep(place, flow.status, new.template);
         let slot = self.wheel.file(place, flow.deadline);
         if let Some(flow) = self.flow_mut(place) {
             flow.filed = slot;
         }
-        let (flows, seeds) = (&self.flows, &self.seeds);
-        self.index.insert(new.key.hash, place, |place| {
-            flows.get(place as usize).map_or(0, |flow| flow.original().hash(seeds))
-        });
-        if flow.status.is_translated() {
-            let (flows, original) = (&self.flows, flow.original());
-            self.translations.insert(place, &original, &new.outward, new.masquerade, |place| {
-                flows.get(place as usize).map(Flow::original)
-            });
-        }
+        self.enter(&new, flow.status, place);
         shared.enter_class(flow.class());
         Some(place)
     }
 
-    /// Whether answers to a new flow would be taken for packets of another one. Where no flow is translated, whoever has
-    /// the same answers has the same first packet.
+    /// Whether answers to a new flow would be taken for packets of another one.
     fn answers_clash(&mut self, shared: &mut Shared, now: Tick, new: &NewFlow<A>) -> bool {
-        let plain = self.translations.is_empty() && !new.flow.status.is_translated();
-        !plain && {
-            let answer = FamilyKey::answering(&new.outward, &self.seeds);
+        self.may_share_answers(new) && {
+            let answer = FamilyKey::answering(&new.outward, new.key.zone, &self.seeds);
             self.find_or_reap(shared, now, &answer).is_some()
+        }
+    }
+
+    /// Whether another flow may have the answers of a new one without having its first packet: where no flow is
+    /// translated or in two zones, none has.
+    pub(super) fn may_share_answers(&self, new: &NewFlow<A>) -> bool {
+        !self.translations.is_empty()
+            || self.twice > 0
+            || new.flow.status.is_translated()
+            || new.key.zone.is_directional()
+    }
+
+    /// Enters a flow into the index, under what its packets and its answers are looked up by.
+    fn enter(&mut self, new: &NewFlow<A>, status: Status, place: u32) {
+        let hashes = [Some(new.key.hash), new.key.reply_hash().filter(|_| !status.is_translated())];
+        let (flows, seeds, aside) = (&self.flows, &self.seeds, &self.aside);
+        for (hash, name) in hashes.into_iter().zip([place, place | SECOND]) {
+            let Some(hash) = hash else { continue };
+            self.index.insert(hash, name, |name| hash_of(flows, seeds, aside, name).unwrap_or_default());
+            self.twice += u32::from(name != place);
+        }
+        if status.is_translated() {
+            let original = new.flow.original();
+            let zone = new.key.zone.of(Direction::Reply);
+            let tuple_of = |place: u32| flows.get(place as usize).map(Flow::original);
+            self.translations.insert(place, &original, (&new.outward, zone), new.masquerade, tuple_of);
         }
     }
 
@@ -294,18 +330,28 @@ impl<A: Address> Table<A> {
 
     /// The rest of removing a flow that is in no slot of the wheel any more.
     fn drop_flow(&mut self, shared: &mut Shared, place: u32, flow: Flow<A>) {
-        let original = flow.original();
-        self.index.remove(original.hash(&self.seeds), place);
-        if flow.status.is_translated() {
-            let flows = &self.flows;
-            self.translations.remove(place, &original, |place| flows.get(place as usize).map(Flow::original));
-        }
+        self.forget(place, &flow);
         self.wheel.release(place);
         if let Some(flow) = self.flow_mut(place) {
             flow.status = Status(flow.status.0 & !Status::CONFIRMED.0).with(Status::DYING);
         }
         shared.leave_class(flow.class());
         self.give_back(shared);
+    }
+
+    /// Takes a flow out of the index.
+    fn forget(&mut self, place: u32, flow: &Flow<A>) {
+        let original = flow.original();
+        let hash = original.hash(&self.seeds);
+        let zone = self.aside.zone(place, flow);
+        self.index.remove(hash ^ zone.of(Direction::Original).spread(), place);
+        if flow.status.is_translated() {
+            let flows = &self.flows;
+            self.translations.remove(place, &original, |place| flows.get(place as usize).map(Flow::original));
+        } else if zone.is_directional() {
+            self.index.remove(hash ^ zone.of(Direction::Reply).spread(), place | SECOND);
+            self.twice -= 1;
+        }
     }
 
     /// Gives a flow another deadline. The wheel is told only where it would come too late.
@@ -366,61 +412,12 @@ impl<A: Address> Table<A> {
 
     /// The flows in the `n`th bucket from that of `hash` on.
     pub(super) fn neighbourhood(&self, hash: u64, n: u64) -> impl Iterator<Item = u32> + use<A> {
-        self.index.neighbourhood(hash, n)
+        self.index.neighbourhood(hash, n).filter(|name| name & SECOND == 0)
     }
 
     /// How many buckets the index has.
     pub(super) fn buckets(&self) -> u64 {
         self.index.buckets()
-    }
-
-    /// Counts a packet of a flow, if flows are counted.
-    #[inline(always)]
-    pub(super) fn account(&mut self, place: u32, cx: &Context<'_>) {
-        if cx.settings.acct {
-            self.account_bytes(place, cx.direction, u64::from(cx.packet.length()));
-        }
-    }
-
-    /// Counts a packet of a flow.
-    pub(super) fn account_bytes(&mut self, place: u32, direction: Direction, length: u64) {
-        let Some([packets, bytes, reply_packets, reply_bytes]) = self.accounting.get_mut(place as usize)
-        else {
-            return;
-        };
-        let (packets, bytes) = match direction {
-            Direction::Original => (packets, bytes),
-            Direction::Reply => (reply_packets, reply_bytes),
-        };
-        *packets += 1;
-        *bytes += length;
-    }
-
-    /// What is beside a flow that begins: nothing counted yet, and when it began.
-    #[inline]
-    pub(super) fn begin_account(&mut self, place: u32, acct: bool, start: Option<u64>) {
-        self.keeps |= acct || start.is_some();
-        if !self.keeps {
-            return;
-        }
-        if let Some(account) = self.accounting.get_mut(place as usize) {
-            *account = [0; 4];
-        }
-        if let Some(kept) = self.starts.get_mut(place as usize) {
-            *kept = start.map_or(0, |start| start.max(1));
-        }
-    }
-
-    /// Packets and bytes of a flow.
-    pub(super) fn accounting(&self, place: u32) -> Accounting {
-        let [packets, bytes, reply_packets, reply_bytes] =
-            self.accounting.get(place as usize).copied().unwrap_or_default();
-        Accounting { packets: [packets, reply_packets], bytes: [bytes, reply_bytes] }
-    }
-
-    /// When a flow began, if that was noted.
-    pub(super) fn start(&self, place: u32) -> Option<u64> {
-        self.starts.get(place as usize).copied().filter(|start| *start != 0)
     }
 
     /// The id of the flow at a place: worker, family, how often the place was used, place.
@@ -429,4 +426,12 @@ impl<A: Address> Table<A> {
         let uses = u64::from(self.wheel.uses(place) & 0x7f_ffff);
         FlowId(u64::from(worker.0) << 56 | family << 55 | uses << 32 | u64::from(place))
     }
+}
+
+/// The hash that a name in the index is under.
+fn hash_of<A: Address>(flows: &[Flow<A>], seeds: &Seeds, aside: &Aside, name: u32) -> Option<u64> {
+    let place = name & !SECOND;
+    let flow = flows.get(place as usize)?;
+    let direction = if name == place { Direction::Original } else { Direction::Reply };
+    Some(flow.original().hash(seeds) ^ aside.zone(place, flow).of(direction).spread())
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use sluice_wire::{Parsed, parse};
 
+mod template;
+
 use super::*;
 use crate::counters::WorkerCounters;
 use crate::ids::{InterfaceId, Millis, WorkerId};
@@ -14,6 +16,8 @@ struct Shard {
     conntrack: Conntrack,
     counters: Arc<WorkerCounters>,
     settings: Settings,
+    /// What `raw` asks for the packets.
+    template: Template,
     now: Now,
 }
 
@@ -29,15 +33,18 @@ impl Shard {
             counters: Arc::clone(&counters),
         };
         let conntrack = Conntrack::new(&config);
-        Shard { conntrack, counters, settings: Settings::default(), now: Now::default() }
+        let (settings, template) = (Settings::default(), Template::default());
+        Shard { conntrack, counters, settings, template, now: Now::default() }
     }
 
     fn track(&mut self, frame: &[u8]) -> Tracked {
         let Ok(Parsed::Ip(packet)) = parse(frame) else { panic!("frames here are good") };
-        let key = self.conntrack.key(&packet);
+        let key = self.conntrack.key(&packet, self.template.zone);
         let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
-        self.conntrack.track(self.now, &self.settings, &packet, frame, hook, checksum, key.as_ref(), hint)
+        let (now, template) = (self.now, self.template);
+        let settings = &self.settings;
+        self.conntrack.track(now, settings, &packet, frame, hook, checksum, template, key.as_ref(), hint)
     }
 
     /// Judges a packet, and confirms its flow if it begins one.
@@ -159,7 +166,7 @@ fn the_limit_is_exact_over_two_workers() {
 
 fn key(conntrack: &Conntrack, frame: &[u8]) -> Key {
     let Ok(Parsed::Ip(packet)) = parse(frame) else { panic!("frames here are good") };
-    conntrack.key(&packet).unwrap()
+    conntrack.key(&packet, Zone::default()).unwrap()
 }
 
 #[test]
@@ -207,13 +214,22 @@ fn two_packets_of_a_burst_make_one_flow() {
     let mut shard = Shard::new(0, &budget(10), 8);
     let frame = udp(1, 2, 3, 4);
     let Ok(Parsed::Ip(packet)) = parse(&frame) else { panic!("it is good") };
-    let key = shard.conntrack.key(&packet);
+    let key = shard.conntrack.key(&packet, Zone::default());
     let first = shard.pass(&frame);
     // The look-up of the second packet came before the first was confirmed, and found nothing.
     let (hook, checksum) = (TrackHook::Prerouting, RxChecksum::Good);
     let settings = &shard.settings;
-    let second =
-        shard.conntrack.track(shard.now, settings, &packet, &frame, hook, checksum, key.as_ref(), None);
+    let second = shard.conntrack.track(
+        shard.now,
+        settings,
+        &packet,
+        &frame,
+        hook,
+        checksum,
+        Template::default(),
+        key.as_ref(),
+        None,
+    );
     assert!(matches!(second, Tracked::Flow { flow, state: CtState::New, .. } if Some(flow) == first));
 }
 
@@ -299,6 +315,7 @@ enum Happening {
     Expire(usize),
     Delete(u16),
     Close,
+    Zone(Zone),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -311,6 +328,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0usize..4).prop_map(Happening::Expire),
         1 => (0u16..40).prop_map(Happening::Delete),
         1 => Just(Happening::Close),
+        2 => (0u16..3, 0usize..3).prop_map(|(id, kind)| {
+            Happening::Zone([Zone::both, Zone::original, Zone::reply][kind](ZoneId(id)))
+        }),
     ]
 }
 
@@ -335,6 +355,7 @@ proptest! {
                 Happening::Tcp { a, flags, seq, ack } => {
                     shard.pass(&tcp(a, 3 - a, flags, seq, ack));
                 }
+                Happening::Zone(zone) => shard.template.zone = zone,
                 Happening::Wait(ms) => shard.wait(ms),
                 Happening::Expire(n) => {
                     shard.conntrack.expire(shard.now, n);

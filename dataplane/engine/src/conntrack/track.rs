@@ -6,9 +6,10 @@ use sluice_wire::{Checksum, Packet, verify};
 use super::flow::{Flow, Track};
 use super::info::{CtState, Direction, FlowHandle, Status, TrackHook, Tracked};
 use super::pending::NewFlow;
-use super::settings::Settings;
+use super::settings::{Settings, Timeouts};
 use super::table::{Shared, Table};
 use super::tcp::TcpState;
+use super::template::Template;
 use super::tuple::{Address, FamilyKey};
 use super::{gre, sctp, tcp, udp};
 use crate::frame::RxChecksum;
@@ -23,8 +24,12 @@ pub(super) struct Context<'a> {
     pub(super) frame: &'a [u8],
     pub(super) hook: TrackHook,
     pub(super) checksum: RxChecksum,
+    /// What `raw` asked for the packet.
+    pub(super) template: Template,
     /// Which way the packet goes in its flow.
     pub(super) direction: Direction,
+    /// Those of its flow.
+    pub(super) timeouts: &'a Timeouts,
 }
 
 impl Context<'_> {
@@ -126,6 +131,10 @@ impl<A: Address> Table<A> {
         place: u32,
         cx: &mut Context<'_>,
     ) -> Followed<A> {
+        let Some(status) = self.flow(place).map(|flow| flow.status) else {
+            return Followed::Known(invalid(shared));
+        };
+        cx.timeouts = self.aside.timeouts(place, status, cx.settings);
         let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
         let (before, class) = (flow.status, flow.class());
         let judged = judge(flow, cx);
@@ -143,7 +152,7 @@ impl<A: Address> Table<A> {
                 if !before.contains(Status::FIXED_TIMEOUT) {
                     self.refresh(place, cx.now.tick.after(timeout));
                 }
-                self.account(place, cx);
+                self.aside.account(place, cx);
             }
             Judged::Pass => {}
             Judged::Invalid { timeout } => {
@@ -170,13 +179,16 @@ impl<A: Address> Table<A> {
             return Followed::Known(Tracked::Drop(DropReason::ConntrackFull));
         }
         cx.direction = Direction::Original;
+        let template = cx.template;
+        cx.timeouts = cx.settings.timeouts_of(template.timeouts);
         let mut flow = Flow::new(key.tuple);
+        flow.status = template.status();
         // An answer without a request begins no flow.
         let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut flow, cx) };
         match judged {
             Judged::Accept { timeout } => {
                 let bytes = u32::from(cx.packet.length());
-                Followed::Begins(NewFlow::new(flow, key, timeout, bytes))
+                Followed::Begins(NewFlow { template, ..NewFlow::new(flow, key, timeout, bytes) })
             }
             Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
                 self.give_back(shared);
@@ -203,22 +215,24 @@ impl<A: Address> Table<A> {
             return None;
         };
         shared.counters.conntrack.insert.add(1);
-        self.begin_account(place, settings.acct, settings.timestamp.then_some(now.nanos));
+        self.aside.begin_account(place, settings.acct, settings.timestamp.then_some(now.nanos));
         if settings.acct {
-            self.account_bytes(place, Direction::Original, bytes);
+            self.aside.account_bytes(place, Direction::Original, bytes);
         }
         Some(place)
     }
 
     /// The router resets the connection by itself.
     pub(super) fn close(&mut self, shared: &Shared, now: Tick, settings: &Settings, place: u32) {
-        let Some(flow) = self.flow_mut(place).filter(|flow| flow.is_live(now)) else { return };
+        let Some(flow) = self.flow(place).filter(|flow| flow.is_live(now)) else { return };
+        let timeout = self.aside.timeouts(place, flow.status, settings).tcp.close;
+        let Some(flow) = self.flow_mut(place) else { return };
         let class = flow.class();
         if let Track::Tcp(_) = flow.track {
             flow.state = TcpState::Close as u8;
             let now_class = flow.class();
             shared.move_class(class, now_class);
-            self.refresh(place, now.after(settings.timeouts.tcp.close));
+            self.refresh(place, now.after(timeout));
         }
     }
 }
@@ -243,7 +257,7 @@ fn invalid(shared: &Shared) -> Tracked {
 /// Has the flow's protocol judge a packet.
 #[inline]
 fn judge<A: Address>(flow: &mut Flow<A>, cx: &Context<'_>) -> Judged {
-    let timeouts = &cx.settings.timeouts;
+    let timeouts = cx.timeouts;
     match &mut flow.track {
         Track::Tcp(track) => tcp::judge(
             tcp::Flow {

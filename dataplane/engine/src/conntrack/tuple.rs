@@ -11,6 +11,7 @@ use sluice_wire::{Addrs, Family, Packet, Protocol, Transport};
 
 use super::icmp;
 use super::info::Direction;
+use super::template::Zone;
 
 /// An address as a number: `u32` or `u128`.
 pub(super) trait Address: Copy + Eq + Ord + Debug {
@@ -180,22 +181,40 @@ pub(super) enum Sense {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FamilyKey<A> {
     pub(super) tuple: Tuple<A>,
+    /// Of the tuple in the zone of the original direction.
     pub(super) hash: u64,
     pub(super) sense: Sense,
+    /// What rules said of the packet's zone, for each direction that it may be of.
+    pub(super) zone: Zone,
 }
 
 impl<A: Address> FamilyKey<A> {
     #[inline(always)]
     fn new(tuple: Tuple<A>, sense: Sense, seeds: &Seeds) -> FamilyKey<A> {
-        FamilyKey { tuple, hash: tuple.hash(seeds), sense }
+        FamilyKey { tuple, hash: tuple.hash(seeds), sense, zone: Zone::default() }
     }
 
-    /// What answers to packets of this tuple would be looked up by.
-    pub(super) fn answering(tuple: &Tuple<A>, seeds: &Seeds) -> FamilyKey<A> {
-        match Protocol(tuple.protocol) {
+    /// The same in a zone; it was in none before.
+    fn in_zone(mut self, zone: Zone) -> FamilyKey<A> {
+        self.zone = zone;
+        self.hash ^= zone.of(Direction::Original).spread();
+        self
+    }
+
+    /// The hash in the zone of the reply direction, if that is another one: a packet may be found under either.
+    #[inline(always)]
+    pub(super) fn reply_hash(&self) -> Option<u64> {
+        let difference = self.zone.of(Direction::Original).spread() ^ self.zone.of(Direction::Reply).spread();
+        self.zone.is_directional().then_some(self.hash ^ difference)
+    }
+
+    /// What answers to packets of this tuple would be looked up by, in the zone of the flow that has both.
+    pub(super) fn answering(tuple: &Tuple<A>, zone: Zone, seeds: &Seeds) -> FamilyKey<A> {
+        let key = match Protocol(tuple.protocol) {
             Protocol::ICMP | Protocol::ICMPV6 => FamilyKey::new(*tuple, Sense::Answer, seeds),
             _ => FamilyKey::new(tuple.reversed(), Sense::Either, seeds),
-        }
+        };
+        key.in_zone(zone)
     }
 
     /// What an answer to the packet would be looked up by.
@@ -205,7 +224,7 @@ impl<A: Address> FamilyKey<A> {
             Sense::Request => (self.tuple, Sense::Answer),
             Sense::Answer => (self.tuple, Sense::Request),
         };
-        FamilyKey { tuple, hash: self.hash, sense }
+        FamilyKey { tuple, sense, ..*self }
     }
 
     /// Whether no flow can begin with it.
@@ -231,6 +250,23 @@ impl<A: Address> FamilyKey<A> {
             Sense::Answer => self.tuple.is(outward).then_some(Direction::Reply),
         }
     }
+
+    /// The same where packet or flow is in a zone: that of the direction must be the same.
+    pub(super) fn direction_in_zone(
+        &self,
+        original: &Tuple<A>,
+        outward: &Tuple<A>,
+        zone: Zone,
+    ) -> Option<Direction> {
+        let fits = |direction| self.zone.of(direction) == zone.of(direction);
+        let direction = self.direction_between(original, outward)?;
+        if fits(direction) {
+            return Some(direction);
+        }
+        // Where both ends are the same, the packet may be of either direction.
+        let either = self.sense == Sense::Either && self.tuple.reversed().is(outward);
+        (either && fits(Direction::Reply)).then_some(Direction::Reply)
+    }
 }
 
 /// What a packet is looked up by: its tuple, and a hash that both directions of a flow share.
@@ -255,6 +291,18 @@ pub(super) enum FamilyKeys {
 }
 
 impl Key {
+    /// The same in a zone; it was in none before.
+    #[inline(always)]
+    pub(super) fn in_zone(self, zone: Zone) -> Key {
+        if zone.is_default() {
+            return self;
+        }
+        Key(match self.0 {
+            FamilyKeys::V4(key) => FamilyKeys::V4(key.in_zone(zone)),
+            FamilyKeys::V6(key) => FamilyKeys::V6(key.in_zone(zone)),
+        })
+    }
+
     /// The key of a packet or of a quoted one; `None` if no flow can have such a packet.
     #[inline(always)]
     pub(super) fn of(addrs: &Addrs, protocol: Protocol, transport: &Transport, seeds: &Seeds) -> Option<Key> {

@@ -18,7 +18,7 @@ pub(super) fn judge(stream_from: &mut Tick, status: &mut Status, cx: &Context<'_
     if cx.has_bad_checksum() {
         return Judged::INVALID;
     }
-    let timeouts = &cx.settings.timeouts;
+    let timeouts = cx.timeouts;
     if !status.contains(Status::CONFIRMED) {
         *stream_from = cx.now.tick.after(STREAM_AFTER);
     }

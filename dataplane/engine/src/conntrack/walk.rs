@@ -54,7 +54,7 @@ impl<A: Address> Table<A> {
     pub(super) fn record(&self, shared: &Shared, now: Now, acct: bool, place: u32) -> Option<FlowRecord> {
         let flow = self.flow(place).filter(|flow| flow.is_live(now.tick))?;
         let (tuple, outward) = (flow.original(), self.outward_at(place)?);
-        let start = self.start(place);
+        let start = self.aside.start(place);
         Some(FlowRecord {
             id: self.id(shared.worker, place),
             family: A::FAMILY,
@@ -65,7 +65,8 @@ impl<A: Address> Table<A> {
             reply: record_of(&outward.reversed(), true),
             status: flow.status,
             mark: flow.mark,
-            accounting: acct.then(|| self.accounting(place)),
+            zone: self.aside.zone(place, flow),
+            accounting: acct.then(|| self.aside.accounting(place)),
             start,
             age: start.map(|start| now.nanos.saturating_sub(start)),
         })

@@ -1,10 +1,12 @@
 //! Stories of packets through a little router, each with its IPv6 twin where there is one.
 
 use proptest::prelude::*;
-use sluice_wire::{TcpFlags, Transport, build, destination, source};
+use sluice_wire::{Protocol, TcpFlags, Transport, build, destination, source};
 
 use super::*;
-use crate::ruleset::{Action, Hook, Policy};
+use crate::conntrack::{CtState, LogInvalid, Status, Zone, ZoneId};
+use crate::message::{InvalidReason, LogCause};
+use crate::ruleset::{Action, Hook, Match, Policy, StateSet, Test};
 use crate::testing::*;
 use crate::verdict::DropReason;
 
@@ -75,6 +77,93 @@ fn the_box_gets_what_is_for_it_and_sends_by_the_same_way() {
         assert_eq!(sent.verdict, Verdict::Transmit(crate::ids::PortId(0)));
         assert_eq!((destination(&sent.bytes), sent.packet().ttl), (host_mac(CLI), 64));
         assert_eq!(router.counters.interfaces[0].local_tx.get(), 1);
+    }
+}
+
+#[test]
+fn rules_put_packets_into_zones() {
+    let zone = |id| Action::Zone(Zone::both(ZoneId(id)));
+    let mut router = Router::new()
+        .rule(Hook::RawPrerouting, vec![Test::is(Match::Ingress([CLI].into()))], zone(1))
+        .rule(Hook::RawPrerouting, vec![Test::is(Match::Ingress([SRV].into()))], zone(1))
+        .rule(Hook::RawOutput, vec![], zone(1))
+        .rule(Hook::FilterForward, vec![Test::is(Match::Ingress([CLI].into()))], Action::Accept)
+        .rule(
+            Hook::FilterForward,
+            vec![Test::not(Match::Ct {
+                states: StateSet::default().with(CtState::Established),
+                status: Status(0),
+            })],
+            Action::Drop,
+        )
+        .ready();
+    for (client, server, _) in HOSTS {
+        let request = udp(&between(CLI, client, server), (5000, 53), b"query");
+        assert!(matches!(router.receive(CLI, &request).verdict, Verdict::Transmit(_)));
+        let answer = udp(&between(SRV, server, client), (53, 5000), b"answer");
+        assert!(matches!(router.receive(SRV, &answer).verdict, Verdict::Transmit(_)));
+        let stranger = udp(&between(DMZ, server, client), (53, 5000), b"answer");
+        assert!(matches!(router.receive(DMZ, &stranger).verdict, Verdict::Drop(DropReason::PolicyForward)));
+    }
+    // What the box answers is in the zone that raw.output says.
+    let own = router.receive(CLI, &echo(&between(CLI, "10.1.0.2", "10.1.0.1"), 7));
+    assert_eq!(own.verdict, Verdict::Deliver(CLI));
+    let flows = router.engine.conntrack().len();
+    let mut to = between(CLI, "10.1.0.1", "10.1.0.2");
+    (to.link.source, to.link.destination) = (router_mac(CLI), router_mac(CLI));
+    let reply = built(|room| build::icmp_echo(room, &to, (0, 0), (7, 1), b"ping"));
+    assert!(matches!(router.send(CLI, &reply).verdict, Verdict::Transmit(_)));
+    assert_eq!(router.engine.conntrack().len(), flows);
+}
+
+#[test]
+fn invalid_packets_are_logged_where_that_is_wanted_and_not_without_end() {
+    let mut router = Router::new();
+    let reset = tcp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 80), TcpFlags::RST, (1, 0));
+    assert!(router.receive(CLI, &reset).sent.logged.is_empty(), "off by default");
+    for (wanted, lines) in [(Some(Protocol::UDP), 0), (Some(Protocol::TCP), 1), (None, 1)] {
+        let settings = Arc::make_mut(&mut router.world.settings);
+        settings.conntrack.log_invalid = LogInvalid::of(wanted);
+        router.publish();
+        let logged = router.receive(CLI, &reset).sent.logged;
+        assert_eq!(logged.len(), lines, "{wanted:?}");
+        for record in logged {
+            let reason = InvalidReason::NoFlow;
+            assert_eq!(record.cause, LogCause::Invalid { protocol: Protocol::TCP, reason });
+            assert_eq!((record.ingress, record.egress), (Some(CLI), None));
+        }
+    }
+    let more = (0..100).map(|_| router.receive(CLI, &reset).sent.logged.len()).sum::<usize>();
+    assert_eq!(more, LogInvalid::BURST as usize - 1);
+}
+
+#[test]
+fn the_reason_of_an_invalid_packet_is_told() {
+    let mut router = Router::new();
+    Arc::make_mut(&mut router.world.settings).conntrack.log_invalid = LogInvalid::of(None);
+    router.publish();
+    let there = between(CLI, "10.1.0.2", "10.2.0.2");
+    let back = between(SRV, "10.2.0.2", "10.1.0.2");
+    let mut bad = udp(&there, (5000, 53), b"query");
+    *bad.last_mut().unwrap() ^= 1;
+    let quoted = udp(&there, (9, 9), b"never sent");
+    let error = built(|room| build::icmp_echo(room, &back, (3, 3), (0, 0), &quoted[14..]));
+    router.receive(CLI, &tcp(&there, (5001, 80), TcpFlags::SYN, (1, 0)));
+    let cases = [
+        ("checksum", CLI, bad, InvalidReason::Checksum),
+        ("error", SRV, error, InvalidReason::Error),
+        ("no flow", CLI, tcp(&there, (5000, 80), TcpFlags::RST, (1, 0)), InvalidReason::NoFlow),
+        (
+            "of a flow",
+            CLI,
+            tcp(&there, (5001, 80), TcpFlags::ACK, (2, 9)),
+            InvalidReason::OfFlow(Some("SYN_SENT")),
+        ),
+    ];
+    for (name, from, frame, expected) in cases {
+        let logged = router.receive(from, &frame).sent.logged;
+        let [record] = &logged[..] else { panic!("{name}: {} lines", logged.len()) };
+        assert!(matches!(record.cause, LogCause::Invalid { reason, .. } if reason == expected), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Packet};
 
-use crate::conntrack::NatRange;
+use crate::conntrack::{NatRange, Zone};
 use crate::limit::Limit;
 use crate::ruleset::{ChainId, Decision, Rejection};
 
@@ -38,6 +38,10 @@ pub enum Action {
     Return,
     /// Is UNTRACKED; goes on with the next rule.
     Notrack,
+    /// Is tracked in this zone, if no rule gave it one before; goes on.
+    Zone(Zone),
+    /// The flow that it begins has these timeouts, by their place in the policy; goes on.
+    CtTimeout(u16),
     /// Sets the packet's mark; goes on.
     Mark(MarkSet),
     /// Sets the flow's mark; goes on.

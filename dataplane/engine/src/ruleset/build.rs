@@ -170,6 +170,7 @@ impl RulesetBuilder {
             address_sets: self.address_sets.into(),
             port_sets: self.port_sets.into(),
             may_notrack,
+            timeouts: Box::default(),
             marks_clash,
             translates: self.translates,
             counters,

@@ -31,6 +31,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::conntrack::TimeoutsId;
 use crate::ids::WorkerId;
 
 /// A rule by its index in [`Ruleset::rules`].
@@ -156,6 +157,8 @@ pub struct Ruleset {
     port_sets: Box<[Arc<PortSet>]>,
     /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
     may_notrack: bool,
+    /// What each place of [`Action::CtTimeout`] stands for; see [`Ruleset::number_timeouts`].
+    timeouts: Box<[TimeoutsId]>,
     /// Whether packets of one flow may give it different marks in turn.
     marks_clash: bool,
     translates: bool,
@@ -215,6 +218,17 @@ impl Ruleset {
     #[inline]
     pub fn count(&self, worker: WorkerId, id: CounterId, packets: u64, bytes: u64) {
         self.counters.add(worker, id, packets, bytes);
+    }
+
+    /// Says which numbers the timeouts have that the policy's rules give, by their place in the policy. Until then they
+    /// give none.
+    pub fn number_timeouts(&mut self, numbers: Box<[TimeoutsId]>) {
+        self.timeouts = numbers;
+    }
+
+    #[inline]
+    fn timeouts(&self, place: u16) -> TimeoutsId {
+        self.timeouts.get(usize::from(place)).copied().unwrap_or_default()
     }
 
     /// All rules by [`RuleId`]: the hooks' chains in the order of [`Hook::ALL`], then user chains.

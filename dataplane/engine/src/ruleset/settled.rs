@@ -54,6 +54,8 @@ impl Ruleset {
                 Action::Count => {}
                 Action::Reject(_)
                 | Action::Translate(_)
+                | Action::Zone(_)
+                | Action::CtTimeout(_)
                 | Action::Mark(_)
                 | Action::CtMark(_)
                 | Action::Log(_) => return None,

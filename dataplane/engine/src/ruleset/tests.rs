@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use sluice_wire::{Addrs, Family, Fragment, LinkCast, MacAddr, Packet, Protocol, TcpFlags, Transport};
 
 use super::*;
-use crate::conntrack::{CtInfo, CtState, Direction, OriginalTuple, Status};
+use crate::conntrack::{
+    CtInfo, CtState, Direction, OriginalTuple, Status, Template, TimeoutsId, Zone, ZoneId,
+};
 use crate::ids::{InterfaceId, Now, PortId};
 use crate::limit::{Limit, LimitPer};
 use crate::world::{AddressKind, Interface, Interfaces, RpFilter};
@@ -482,6 +484,32 @@ fn notrack_and_log_go_on() {
     assert_eq!(first.logs.ids(), [RuleId(1), RuleId(2)]);
     assert_eq!(second.logs.ids(), [RuleId(1)], "the other is over its limit, which stops nothing else");
     assert_eq!(second.rule, Some(RuleId(3)));
+}
+
+/// As observed on Linux 6.18: a packet has one template, which the first rule makes; NOTRACK leaves it alone, and it takes
+/// NOTRACK back.
+#[test]
+fn the_first_rule_that_gives_a_zone_or_timeouts_decides() {
+    let (interfaces, packet) = (router(), udp(1));
+    let zone = |id| Action::Zone(Zone::both(ZoneId(id)));
+    let cases = [
+        ("none", vec![], false, (0, 0)),
+        ("two zones", vec![zone(5), zone(6)], false, (5, 0)),
+        ("zone 0 is none", vec![zone(0), zone(6)], false, (6, 0)),
+        ("a zone, then notrack", vec![zone(5), Action::Notrack], false, (5, 0)),
+        ("notrack, then a zone", vec![Action::Notrack, zone(5)], false, (5, 0)),
+        ("zone and timeouts", vec![Action::CtTimeout(1), zone(5), Action::CtTimeout(0)], false, (5, 8)),
+        ("timeouts, then notrack", vec![Action::CtTimeout(0), Action::Notrack], false, (0, 7)),
+        ("notrack, then timeouts", vec![Action::Notrack, Action::CtTimeout(0)], true, (0, 0)),
+    ];
+    for (name, actions, notrack, (zone, timeouts)) in cases {
+        let mut ruleset = forward(actions.into_iter().map(|action| spec(vec![], action)).collect());
+        ruleset.number_timeouts([TimeoutsId(7), TimeoutsId(8)].into());
+        let (_, effects) = judge(&ruleset, &mut view(&packet, &interfaces));
+        assert_eq!(effects.notrack, notrack, "{name}");
+        let expected = Template { zone: Zone::both(ZoneId(zone)), timeouts: TimeoutsId(timeouts) };
+        assert_eq!(effects.template, expected, "{name}");
+    }
 }
 
 #[test]

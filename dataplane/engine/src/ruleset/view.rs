@@ -2,7 +2,7 @@
 
 use sluice_wire::Packet;
 
-use crate::conntrack::CtInfo;
+use crate::conntrack::{CtInfo, Template};
 use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::ruleset::{CounterId, RuleId};
 use crate::world::Interfaces;
@@ -57,6 +57,8 @@ pub enum Rejection {
 pub struct Effects {
     /// A `notrack` rule matched.
     pub notrack: bool,
+    /// What rules asked of the tracker.
+    pub template: Template,
     /// The flow's new mark.
     pub ct_mark: Option<u32>,
     /// Rules and policies to count this packet for, and every later one that the same answer is used for.

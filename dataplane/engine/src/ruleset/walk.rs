@@ -8,6 +8,7 @@
 
 use std::ops::{ControlFlow, Range};
 
+use crate::conntrack::{TimeoutsId, Zone};
 use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::{Decision, Effects, Reads, View};
 use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
@@ -53,6 +54,14 @@ pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: 
 fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
     if !effects.counted.push(id) {
         ruleset.count(view.worker, id, 1, u64::from(view.packet.length()));
+    }
+}
+
+/// The first rule that puts a packet into a zone decides, and the packet is tracked whatever another said before.
+fn put_into(zone: Zone, effects: &mut Effects) {
+    if effects.template.zone.is_default() {
+        effects.template.zone = zone;
+        effects.notrack = false;
     }
 }
 
@@ -124,7 +133,9 @@ impl<'r> Walk<'r> {
             Action::Jump(chain) => self.jump(*chain),
             Action::Goto(chain) => self.goto(*chain),
             Action::Return => drop(self.leave()),
-            Action::Notrack => effects.notrack = true,
+            Action::Notrack => effects.notrack |= effects.template.is_none(),
+            Action::Zone(zone) => put_into(*zone, effects),
+            Action::CtTimeout(place) => self.give_timeouts(*place, effects),
             Action::Mark(set) => view.mark = set.apply(view.mark),
             Action::CtMark(set) => self.mark_flow(*set, view, effects),
             Action::Log(limit) => {
@@ -162,6 +173,13 @@ impl<'r> Walk<'r> {
 
     fn chain(&self, chain: ChainId) -> Range<u32> {
         self.ruleset.chains.get(chain.0 as usize).cloned().unwrap_or_default()
+    }
+
+    /// The first rule that gives a packet timeouts decides, as its flow has one template. What is not tracked has none.
+    fn give_timeouts(&self, place: u16, effects: &mut Effects) {
+        if !effects.notrack && effects.template.timeouts == TimeoutsId::default() {
+            effects.template.timeouts = self.ruleset.timeouts(place);
+        }
     }
 
     /// Notes a flow's new mark only where it changes, so that a flow that has its mark gets a stored answer; none if

@@ -7,7 +7,7 @@ use sluice_wire::build::IcmpError;
 use sluice_wire::{Family, icmp};
 
 use crate::ids::InterfaceId;
-use crate::message::{LogRecord, PuntedFrame};
+use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
 use crate::ruleset::{Decision, Effects, Hook, Rejection, View};
 use crate::stage::answer;
@@ -84,7 +84,14 @@ pub(crate) fn write_logs(
     let header = PuntedFrame::truncated(bytes);
     let generation = bench.world.generation;
     for &rule in effects.logs.ids() {
-        bench.out.log(&LogRecord { rule, generation, ingress, egress, length, header });
+        bench.out.log(&LogRecord {
+            cause: LogCause::Rule(rule),
+            generation,
+            ingress,
+            egress,
+            length,
+            header,
+        });
     }
 }
 

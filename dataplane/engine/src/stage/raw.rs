@@ -1,9 +1,11 @@
-//! `raw.prerouting`: before the tracker, every packet from the wire. A rule may say that a packet is not tracked.
+//! `raw.prerouting`: before the tracker, every packet from the wire. A rule may say that a packet is not
+//! tracked, or in which zone it is, and how long its flow lives.
 
 use std::ops::ControlFlow;
 
 use sluice_wire::Packet;
 
+use crate::conntrack::Template;
 use crate::ids::InterfaceId;
 use crate::ruleset::{Decision, Effects, Hook, View};
 use crate::stage::filter;
@@ -15,6 +17,7 @@ use crate::verdict::{DropReason, Verdict};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Raw {
     pub untracked: bool,
+    pub template: Template,
     pub mark: u32,
 }
 
@@ -59,9 +62,11 @@ fn judge(
     filter::write_logs(bench, &effects, bytes, packet.length(), (Some(ingress), None));
     match decision {
         // The compiler lets no chain but those of `nat` translate.
-        Decision::Accept | Decision::Translate(_) => {
-            ControlFlow::Continue(Raw { untracked: effects.notrack, mark: view.mark })
-        }
+        Decision::Accept | Decision::Translate(_) => ControlFlow::Continue(Raw {
+            untracked: effects.notrack,
+            template: effects.template,
+            mark: view.mark,
+        }),
         // `reject` is the filter's alone; the compiler lets no other chain have it.
         Decision::Drop | Decision::Reject(_) => ControlFlow::Break(Verdict::Drop(DropReason::PolicyRaw)),
     }

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use crate::conntrack::{CtState, TrackHook, Tracked};
 use crate::counters::StateCounters;
 use crate::pipeline::Step;
+use crate::stage::invalid;
 use crate::transit::Transit;
 use crate::verdict::{DropReason, Verdict};
 
@@ -24,6 +25,10 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
     match track(t) {
         Tracked::Drop(reason) => ControlFlow::Break(Verdict::Drop(reason)),
         tracked => {
+            if let Tracked::Invalid = tracked {
+                let interfaces = (None, t.egress().map(|egress| egress.interface));
+                invalid::log(t.bench, t.packet, t.frame.bytes(), t.effects.template.zone, interfaces);
+            }
             t.set_tracked(tracked);
             ControlFlow::Continue(())
         }
@@ -34,7 +39,8 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
 pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
     let bench = &mut *t.bench;
     let settings = &bench.world.settings.conntrack;
-    let key = bench.conntrack.key(t.packet);
+    let template = t.effects.template;
+    let key = bench.conntrack.key(t.packet, template.zone);
     bench.conntrack.track(
         bench.now,
         settings,
@@ -42,6 +48,7 @@ pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
         t.frame.bytes(),
         TrackHook::Output,
         t.frame.l4_checksum,
+        template,
         key.as_ref(),
         None,
     )

@@ -195,7 +195,10 @@ impl<A: Address> Search<'_, A> {
     /// What another flow of the same source is translated to, if that is in the range.
     fn as_kin(&self, wanted: &Wanted<A>, current: &Tuple<A>) -> Option<Tuple<A>> {
         let tuple_of = |place| self.table.original_at(place);
-        self.table.translations().kin(current, tuple_of, |outward| {
+        // As the kernel has it, a source is the same in its zone alone.
+        let zone = self.new.key.zone.of(Direction::Original);
+        self.table.translations().kin(current, tuple_of, |place, outward| {
+            self.table.zone_at(place).filter(|kin| kin.of(Direction::Original) == zone)?;
             let alike = Tuple { src: outward.src, sport: outward.sport, ..*current };
             wanted.has_source(&alike).then_some(alike)
         })
@@ -230,16 +233,21 @@ impl<A: Address> Search<'_, A> {
         }
     }
 
-    /// Whether no flow has these answers. If nothing was changed and no flow is translated, a flow with these
-    /// answers would have been found for the packet itself.
+    /// Whether no flow has these answers. If nothing was changed and flows have answers of their own, one with these
+    /// would have been found for the packet itself.
     fn is_free(&self, outward: &Tuple<A>) -> bool {
-        let unchanged = self.table.translations().is_empty() && outward.is(&self.new.flow.original());
-        unchanged || self.table.find(self.now, &FamilyKey::answering(outward, self.table.seeds())).is_none()
+        let unchanged = outward.is(&self.new.flow.original()) && !self.table.may_share_answers(self.new);
+        unchanged || self.table.find(self.now, &self.answering(outward)).is_none()
+    }
+
+    /// What answers are looked up by, if the flow's packets leave so.
+    fn answering(&self, outward: &Tuple<A>) -> FamilyKey<A> {
+        FamilyKey::answering(outward, self.new.key.zone, self.table.seeds())
     }
 
     /// Ends a TCP flow in TIME_WAIT that a new connection with a higher sequence number may follow.
     fn gives_way(&mut self, outward: &Tuple<A>) -> bool {
-        let key = FamilyKey::answering(outward, self.table.seeds());
+        let key = self.answering(outward);
         let Some((place, Direction::Reply)) = self.table.find(self.now, &key) else { return false };
         let Some(old) = self.table.flow(place) else { return false };
         let (Track::Tcp(before), Track::Tcp(after)) = (&old.track, &self.new.flow.track) else {

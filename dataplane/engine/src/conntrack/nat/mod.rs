@@ -28,6 +28,7 @@ use super::flow::Flow;
 use super::info::{Direction, FlowHandle, Found, Status};
 use super::pending::{NewFlow, Pending, PendingFlow};
 use super::table::{Shared, Table};
+use super::template::Zone;
 use super::tuple::{Address, Tuple};
 use super::walk::{Position, STEP};
 use crate::ids::{InterfaceId, Now};
@@ -250,9 +251,10 @@ impl Conntrack {
         Some(Translation::new((old.addrs, old.ports), (leaving.addrs, leaving.ports)))
     }
 
-    /// The flow that a packet has left by, as it left.
+    /// The flow that a packet has left by, as it left; of flows in zone 0 alone, since nobody knows any more which rule it
+    /// met.
     pub fn left_as(&self, now: Now, packet: &Packet) -> Option<Found> {
-        let answered = self.find(now, &self.key(packet)?.reversed())?;
+        let answered = self.find(now, &self.key(packet, Zone::default())?.reversed())?;
         Some(Found { direction: answered.direction.opposite(), ..answered })
     }
 

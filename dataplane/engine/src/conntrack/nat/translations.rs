@@ -6,14 +6,15 @@
 //! where it can (`find_appropriate_src`).
 
 use super::super::index::Index;
+use super::super::template::ZoneId;
 use super::super::tuple::{Address, Seeds, Tuple};
 use crate::ids::InterfaceId;
 
 /// Flows of one source that are asked for their mapping.
 const KIN: usize = 16;
 
-/// What lies beside a flow: source and destination of the outward tuple; its ports, and one more than the interface
-/// whose address is borrowed; one more than the places of the next older and next newer flow of the same source.
+/// What lies beside a flow: source and destination of the outward tuple; its ports, one more than the interface whose
+/// address is borrowed, and the zone of answers; one more than the places of the next older and next newer flow of the same source.
 /// A tuple of numbers, since memory for these is zero pages.
 type Entry<A> = (A, A, [u16; 4], [u32; 2]);
 
@@ -70,25 +71,26 @@ impl<A: Address> Translations<A> {
         Some((Tuple { src, dst, sport, dport, protocol }, masquerade))
     }
 
-    /// Keeps a flow's outward tuple. `original` is its own, and `protocol_of` tells the protocol of another one.
+    /// Keeps a flow's outward tuple, with the zone of its answers. `original` is its own, and `tuple_of` tells that of
+    /// another one.
     pub(in super::super) fn insert(
         &mut self,
         place: u32,
         original: &Tuple<A>,
-        outward: &Tuple<A>,
+        (outward, zone): (&Tuple<A>, ZoneId),
         masquerade: Option<InterfaceId>,
         tuple_of: impl Fn(u32) -> Option<Tuple<A>>,
     ) {
         let borrowed = masquerade.map_or(0, |interface| interface.0.wrapping_add(1));
-        let ports = [outward.sport, outward.dport, borrowed, 0];
+        let ports = [outward.sport, outward.dport, borrowed, zone.0];
         let Some(entry) = self.entries.get_mut(place as usize) else { return };
         *entry = (outward.src, outward.dst, ports, [0; 2]);
         self.count += 1;
         let (entries, seeds) = (&self.entries, &self.seeds);
-        self.replies.insert(outward.hash(seeds), place, |other| {
+        self.replies.insert(outward.hash(seeds) ^ zone.spread(), place, |other| {
             let protocol = tuple_of(other).map_or(0, |tuple| tuple.protocol);
-            entries.get(other as usize).map_or(0, |&(src, dst, [sport, dport, ..], _)| {
-                Tuple { src, dst, sport, dport, protocol }.hash(seeds)
+            entries.get(other as usize).map_or(0, |&(src, dst, [sport, dport, _, zone], _)| {
+                Tuple { src, dst, sport, dport, protocol }.hash(seeds) ^ ZoneId(zone).spread()
             })
         });
         self.join(place, original, tuple_of);
@@ -102,17 +104,18 @@ impl<A: Address> Translations<A> {
         tuple_of: impl Fn(u32) -> Option<Tuple<A>>,
     ) {
         let Some((outward, _)) = self.get(place, original.protocol) else { return };
-        self.replies.remove(outward.hash(&self.seeds), place);
+        let zone = self.entries.get(place as usize).map_or(ZoneId(0), |&(_, _, [.., zone], _)| ZoneId(zone));
+        self.replies.remove(outward.hash(&self.seeds) ^ zone.spread(), place);
         self.leave(place, original, tuple_of);
         self.count = self.count.saturating_sub(1);
     }
 
-    /// Calls `check` with the outward tuples of flows of this source, newest first, until it answers.
+    /// Calls `check` with places and outward tuples of flows of this source, newest first, until it answers.
     pub(in super::super) fn kin<T>(
         &self,
         source: &Tuple<A>,
         tuple_of: impl Fn(u32) -> Option<Tuple<A>>,
-        mut check: impl FnMut(Tuple<A>) -> Option<T>,
+        mut check: impl FnMut(u32, Tuple<A>) -> Option<T>,
     ) -> Option<T> {
         if self.count == 0 {
             return None;
@@ -120,7 +123,7 @@ impl<A: Address> Translations<A> {
         let mut next = self.newest(source, tuple_of);
         for _ in 0..KIN {
             let place = next?;
-            if let Some(answer) = check(self.get(place, source.protocol)?.0) {
+            if let Some(answer) = check(place, self.get(place, source.protocol)?.0) {
                 return Some(answer);
             }
             next = self.links(place)?.0.checked_sub(1);

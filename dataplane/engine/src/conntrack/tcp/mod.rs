@@ -121,8 +121,8 @@ fn begin(tcp: &mut TcpTrack, kind: Kind, n: &Numbers, segment: &Segment<'_>, set
 /// The timeout of an accepted segment, and whether the flow is ASSURED now.
 #[inline]
 fn settle(flow: Flow<'_>, old: TcpState, new: TcpState, kind: Kind, cx: &Context<'_>) -> Judged {
-    let timeouts = &cx.settings.timeouts.tcp;
-    let mut timeout = flow.tcp.timeout(new, kind, cx.settings);
+    let timeouts = &cx.timeouts.tcp;
+    let mut timeout = flow.tcp.timeout(new, kind, cx);
     if !flow.status.contains(Status::SEEN_REPLY) {
         if kind == Kind::Rst {
             // Nobody listens there, so nothing is to be tracked.
@@ -331,10 +331,10 @@ impl TcpTrack {
     }
 
     #[inline]
-    fn timeout(&self, state: TcpState, kind: Kind, settings: &Settings) -> Millis {
-        let timeouts = &settings.timeouts.tcp;
+    fn timeout(&self, state: TcpState, kind: Kind, cx: &Context<'_>) -> Millis {
+        let timeouts = &cx.timeouts.tcp;
         let usual = of_state(timeouts, state);
-        if self.sides.retransmits >= settings.tcp_max_retrans && usual > timeouts.max_retrans {
+        if self.sides.retransmits >= cx.settings.tcp_max_retrans && usual > timeouts.max_retrans {
             timeouts.max_retrans
         } else if kind == Kind::Rst {
             timeouts.close
@@ -361,7 +361,7 @@ impl TcpTrack {
             return None;
         }
         if self.last.direction() != cx.direction && ends(self.last_kind) {
-            let timeout = cx.settings.timeouts.tcp.unacknowledged;
+            let timeout = cx.timeouts.tcp.unacknowledged;
             return (remaining >= SHORT && remaining > timeout).then_some(timeout);
         }
         self.note(kind, cx.direction);
