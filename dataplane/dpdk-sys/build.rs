@@ -139,7 +139,7 @@ fn main() {
     for file in ["build.rs", "wrapper.h", "shim.c"] {
         println!("cargo::rerun-if-changed={file}");
     }
-    for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "LIBCLANG_PATH"] {
+    for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "LIBCLANG_PATH", "OBJCOPY"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     let cflags = pkg_config(&["--cflags", "libdpdk"]);
@@ -149,7 +149,7 @@ fn main() {
 
     compile_shim(&cflags);
     generate_bindings(&cflags, &out.join("bindings.rs"));
-    link(Path::new(&libdir));
+    link(Path::new(&libdir), &out);
 }
 
 /// What pkg-config says, word by word. The words of `--cflags` must reach the compilers unchanged (`-include
@@ -217,8 +217,9 @@ fn libclang_loads() -> bool {
     std::panic::catch_unwind(bindgen::clang_version).is_ok()
 }
 
-fn link(libdir: &Path) {
+fn link(libdir: &Path, out: &Path) {
     println!("cargo::rustc-link-search=native={}", libdir.display());
+    println!("cargo::rustc-link-search=native={}", out.display());
     let pcap = env::var_os("CARGO_FEATURE_PCAP").is_some();
     let mlx5 = env::var_os("CARGO_FEATURE_MLX5").is_some();
 
@@ -248,10 +249,33 @@ fn link(libdir: &Path) {
             .map(|&library| library.to_owned()),
     );
     for archive in archives {
+        let archive = if archive == AF_PACKET { without_defragmentation(libdir, out) } else { archive };
         println!("cargo::rustc-link-lib=static:+whole-archive,-bundle={archive}");
     }
     for library in system {
         println!("cargo::rustc-link-lib=dylib={library}");
+    }
+}
+
+/// The driver whose copy is linked in place of the original.
+const AF_PACKET: &str = "rte_net_af_packet";
+
+/// A copy of the AF_PACKET driver that calls the shim's `sluice_af_packet_setsockopt` where it would call `setsockopt`. The
+/// driver always sets `PACKET_FANOUT_FLAG_DEFRAG`, so that the kernel puts fragments together before they are seen.
+fn without_defragmentation(libdir: &Path, out: &Path) -> String {
+    let name = "sluice_net_af_packet";
+    let (from, to) = (libdir.join(format!("lib{AF_PACKET}.a")), out.join(format!("lib{name}.a")));
+    let objcopy = env::var("OBJCOPY").unwrap_or_else(|_| "objcopy".to_owned());
+    let renamed = Command::new(&objcopy)
+        .arg("--redefine-sym=setsockopt=sluice_af_packet_setsockopt")
+        .args([&from, &to])
+        .status();
+    match renamed {
+        Ok(status) if status.success() => name.to_owned(),
+        Ok(status) => fail(&format!("{objcopy} could not copy {}: {status}", from.display())),
+        Err(error) => {
+            fail(&format!("cannot run {objcopy}: {error}; on Debian and Ubuntu: apt install binutils"))
+        }
     }
 }
 

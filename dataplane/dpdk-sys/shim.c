@@ -2,8 +2,10 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <linux/if_packet.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "wrapper.h"
 
@@ -114,4 +116,16 @@ uint32_t sluice_ring_sp_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **m
 uint32_t sluice_ring_sc_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, uint32_t count)
 {
 	return rte_ring_sc_dequeue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+/* What the AF_PACKET driver calls in place of setsockopt (build.rs). It asks the kernel to put IPv4 fragments together before
+ * they are handed to a socket, and has no argument for not asking: conntrack must see fragments as they are. */
+int sluice_af_packet_setsockopt(int socket, int level, int name, const void *value, socklen_t length)
+{
+	if (level == SOL_PACKET && name == PACKET_FANOUT && length == sizeof(int)) {
+		int fanout = *(const int *)value & ~(PACKET_FANOUT_FLAG_DEFRAG << 16);
+
+		return setsockopt(socket, level, name, &fanout, length);
+	}
+	return setsockopt(socket, level, name, value, length);
 }

@@ -35,6 +35,8 @@ pub struct Conntrack {
     pub tcp_ignore_invalid_rst: bool,
     /// TCP: so many retransmits without an answer shorten the timeout to `tcp_max_retrans`.
     pub tcp_max_retrans: u8,
+    /// Bytes of fragments that are kept while their datagrams are not complete.
+    pub frag_high_thresh: u32,
     /// `timeouts:`.
     pub timeouts: Timeouts,
 }
@@ -54,6 +56,7 @@ impl Default for Conntrack {
             tcp_loose: true,
             tcp_ignore_invalid_rst: false,
             tcp_max_retrans: 3,
+            frag_high_thresh: 4 << 20,
             timeouts: Timeouts::default(),
         }
     }
@@ -71,7 +74,7 @@ pub enum LogInvalid {
     All,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "max",
     "buckets",
     "expect_max",
@@ -84,6 +87,7 @@ const KEYS: [&str; 13] = [
     "tcp_loose",
     "tcp_ignore_invalid_rst",
     "tcp_max_retrans",
+    "frag_high_thresh",
     "timeouts",
 ];
 
@@ -112,6 +116,8 @@ pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Conntrack 
     settings.expect_max = number(reader, "expect_max", 1, MAX_FLOWS);
     let retrans = number(reader, "tcp_max_retrans", 0, 255).and_then(|n| u8::try_from(n).ok());
     settings.tcp_max_retrans = retrans.unwrap_or(settings.tcp_max_retrans);
+    let memory = number(reader, "frag_high_thresh", 0, MAX_FRAGMENTS);
+    settings.frag_high_thresh = memory.unwrap_or(settings.frag_high_thresh);
     if let Some(node) = fields.get("events") {
         settings.events = events(reader, node).unwrap_or(settings.events);
     }
@@ -126,6 +132,9 @@ pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Conntrack 
 
 /// More flows than this would not fit into memory on any machine; a typing error, surely.
 const MAX_FLOWS: u32 = 1 << 28;
+
+/// Bytes that fragments may take, at most: a gigabyte of them waits for nothing that will come.
+const MAX_FRAGMENTS: u32 = 1 << 30;
 
 fn flag<'a>(reader: &mut Reader<'a>, node: &Node<'a>, key: &str) -> Option<bool> {
     match reader.text(node, key)? {

@@ -100,6 +100,7 @@ fn conntrack_settings(
         tcp_be_liberal: from.tcp_be_liberal,
         tcp_ignore_invalid_rst: from.tcp_ignore_invalid_rst,
         tcp_max_retrans: from.tcp_max_retrans,
+        frag_high_thresh: from.frag_high_thresh,
         timeouts: timeouts(&from.timeouts),
         own_timeouts,
     }

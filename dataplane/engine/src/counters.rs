@@ -113,8 +113,10 @@ pub struct WorkerCounters {
     pub conntrack: ConntrackCounters,
     /// Packets given to another worker.
     pub handed_over: Counter,
-    /// Received packets waiting for a neighbour or for reassembly (gauge).
+    /// Received packets waiting for a neighbour (gauge).
     pub held: Counter,
+    /// Received fragments waiting for the rest of their datagrams (gauge).
+    pub reassembling: Counter,
     /// Drops of what the box itself sent; not part of the sum over received packets.
     pub local_drops: [Counter; DropReason::COUNT],
     /// Poll rounds that found at least a packet.
@@ -141,6 +143,7 @@ impl WorkerCounters {
             conntrack: ConntrackCounters::default(),
             handed_over: Counter::default(),
             held: Counter::default(),
+            reassembling: Counter::default(),
             local_drops: std::array::from_fn(|_| Counter::default()),
             busy_polls: Counter::default(),
             idle_polls: Counter::default(),

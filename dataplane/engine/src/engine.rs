@@ -1,6 +1,8 @@
 //! One worker's engine: its shard of flows, its view of the world, its counters; and the passes in which a burst is
 //! worked through, so that memory is asked for before it is needed.
 
+mod fragments;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,9 +16,10 @@ use crate::frame::{Frame, Origin, Outbox, Outlet};
 use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::message::Cursor;
 use crate::pipeline;
+use crate::reassembly::{Assembly, Reassembly, Shape};
 use crate::stage::link::LinkHeader;
 use crate::stage::raw::{self, Raw};
-use crate::stage::{admit, answer, invalid, nat, settle, track};
+use crate::stage::{admit, answer, defrag, invalid, nat, settle, track};
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
@@ -47,6 +50,8 @@ pub struct Engine {
     world: Arc<World>,
     conntrack: Conntrack,
     decisions: Decisions,
+    reassembly: Reassembly,
+    assembly: Assembly,
     scratch: Vec<u8>,
     /// How far the search has come for flows that borrowed an address which is gone.
     borrowed: Option<Cursor>,
@@ -62,8 +67,19 @@ struct Arrival {
     packet: Packet,
     sender: Sender,
     raw: Raw,
+    /// To be put together with the others of its datagram.
+    fragment: bool,
     key: Option<Key>,
     hint: Option<FlowHandle>,
+}
+
+/// The least memory for fragments of one worker: four of the longest datagrams.
+const LEAST_FRAGMENT_SHARE: u32 = 4 << 16;
+
+/// This worker's part of the memory for fragments, in bytes. Fragments between two hosts are all at one worker.
+fn fragment_share(config: &EngineConfig, world: &World) -> u32 {
+    let all = world.settings.conntrack.frag_high_thresh;
+    (all / u32::from(config.workers.max(1))).max(LEAST_FRAGMENT_SHARE.min(all))
 }
 
 impl Engine {
@@ -71,9 +87,11 @@ impl Engine {
     pub fn new(config: EngineConfig, world: Arc<World>) -> Engine {
         Engine {
             conntrack: Conntrack::new(&config),
+            decisions: Decisions::new(),
+            reassembly: Reassembly::new(fragment_share(&config, &world), config.seed),
+            assembly: Assembly::new(),
             config,
             world,
-            decisions: Decisions::new(),
             scratch: vec![0; answer::SCRATCH],
             borrowed: None,
             arrivals: std::iter::repeat_with(Arrival::none).take(BURST).collect(),
@@ -87,6 +105,11 @@ impl Engine {
         }
         if world.interfaces.lack_any_of(&self.world.interfaces) {
             self.borrowed = Some(Cursor::default());
+        }
+        let lost = self.reassembly.resize(fragment_share(&self.config, &world));
+        if lost.received + lost.local > 0 {
+            settle::lost(&self.config.counters, lost, DropReason::FragmentMemory);
+            self.config.counters.reassembling.set(0);
         }
         std::mem::replace(&mut self.world, world)
     }
@@ -197,6 +220,13 @@ impl Engine {
         }
     }
 
+    /// Gives up datagrams whose fragments did not come in time, a bounded number of them. Called once a poll round.
+    pub fn expire_fragments(&mut self, now: Now, out: &mut dyn Outbox) {
+        if self.reassembly.is_overdue(now.tick) {
+            defrag::expire(&mut self.bench(now, out));
+        }
+    }
+
     fn bench<'a>(&'a mut self, now: Now, out: &'a mut dyn Outbox) -> Bench<'a> {
         Bench {
             now,
@@ -206,6 +236,8 @@ impl Engine {
             counters: &self.config.counters,
             conntrack: &mut self.conntrack,
             decisions: &mut self.decisions,
+            reassembly: &mut self.reassembly,
+            assembly: &mut self.assembly,
             scratch: &mut self.scratch,
             out,
         }
@@ -215,7 +247,15 @@ impl Engine {
 impl Arrival {
     fn none() -> Arrival {
         let sender = Sender::Router;
-        Arrival { at: 0, packet: Packet::NONE, sender, raw: Raw::default(), key: None, hint: None }
+        Arrival {
+            at: 0,
+            packet: Packet::NONE,
+            sender,
+            raw: Raw::default(),
+            fragment: false,
+            key: None,
+            hint: None,
+        }
     }
 }
 
@@ -243,13 +283,19 @@ fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut [Ar
 fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> ControlFlow<Verdict> {
     arrival.sender = admit::admit(bench, frame, &mut arrival.packet)?;
     (arrival.raw, arrival.key, arrival.hint) = (Raw::default(), None, None);
-    if let Sender::Wire(ingress) = arrival.sender {
-        arrival.raw = raw::prerouting(bench, &arrival.packet, ingress, frame.bytes())?;
-        if !arrival.raw.untracked {
-            arrival.key = bench.conntrack.key(&arrival.packet, arrival.raw.template.zone);
-            if let Some(key) = &arrival.key {
-                bench.conntrack.prefetch(key);
-            }
+    arrival.fragment = arrival.packet.fragment.is_fragment();
+    let Sender::Wire(ingress) = arrival.sender else { return ControlFlow::Continue(()) };
+    if arrival.fragment {
+        arrival.fragment = !defrag::passes(bench, &arrival.packet, ingress);
+        if arrival.fragment {
+            return ControlFlow::Continue(());
+        }
+    }
+    arrival.raw = raw::prerouting(bench, &arrival.packet, ingress, frame.ethernet(&arrival.packet))?;
+    if !arrival.raw.untracked {
+        arrival.key = bench.conntrack.key(&arrival.packet, arrival.raw.template.zone);
+        if let Some(key) = &arrival.key {
+            bench.conntrack.prefetch(key);
         }
     }
     ControlFlow::Continue(())
@@ -267,11 +313,26 @@ fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
     }
 }
 
-/// Third pass, one by one in the order of arrival: the tracker, then what is stored in the flow, else the whole path.
+/// Third pass, one by one in the order of arrival.
 #[inline]
 fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
+    match arrival.fragment {
+        false => judge_packet(bench, frame, arrival, None),
+        true => fragments::judge(bench, frame, arrival),
+    }
+}
+
+/// The tracker, then what is stored in the flow, else the whole path. `shape` is that of a datagram that came in fragments.
+#[inline]
+fn judge_packet(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    arrival: &mut Arrival,
+    shape: Option<&Shape>,
+) -> Verdict {
     let Sender::Wire(ingress) = arrival.sender else {
         let mut t = Transit::new(bench, frame, &mut arrival.packet, arrival.sender);
+        t.shape = shape;
         let ControlFlow::Break(verdict) = pipeline::sent(&mut t);
         return t.finish(verdict);
     };
@@ -281,9 +342,9 @@ fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) ->
         Tracked::Drop(reason) => return Verdict::Drop(reason),
         Tracked::Invalid => {
             let zone = arrival.raw.template.zone;
-            invalid::log(bench, &arrival.packet, frame.bytes(), zone, (Some(ingress), None));
+            invalid::log(bench, &arrival.packet, frame, zone, (Some(ingress), None));
         }
-        Tracked::Flow { flow, direction, state } => {
+        Tracked::Flow { flow, direction, state } if shape.is_none() => {
             let place = InFlow { flow, direction, state };
             if let Some(verdict) = decision::replay(bench, frame, &mut arrival.packet, place, ingress) {
                 return verdict;
@@ -292,7 +353,7 @@ fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) ->
         _ => {}
     }
     let mut t = Transit::new(bench, frame, &mut arrival.packet, arrival.sender);
-    t.mark = arrival.raw.mark;
+    (t.mark, t.shape) = (arrival.raw.mark, shape);
     t.set_tracked(tracked);
     let ControlFlow::Break(verdict) = pipeline::received(&mut t);
     t.finish(verdict)
@@ -302,6 +363,9 @@ fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) ->
 fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Tracked {
     if arrival.raw.untracked {
         return Tracked::Untracked;
+    }
+    if arrival.packet.fragment.is_part() {
+        return track::stray(bench);
     }
     bench.conntrack.track(
         bench.now,

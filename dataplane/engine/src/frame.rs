@@ -1,6 +1,8 @@
 //! A packet as the worker hands it over, and the way out for what the engine itself sends.
 
-use crate::ids::{InterfaceId, PortId};
+use sluice_wire::Packet;
+
+use crate::ids::{InterfaceId, PortId, WorkerId};
 use crate::message::LogRecord;
 use crate::verdict::Verdict;
 use crate::world::NeighbourKey;
@@ -67,6 +69,15 @@ impl Frame<'_> {
         self.buffer.get(start..start + usize::from(self.len)).unwrap_or_default()
     }
 
+    /// The bytes of its packet from the Ethernet header on: that of a datagram put together from fragments, which begins
+    /// with its IP header, stands right before it in the buffer.
+    pub(crate) fn ethernet(&self, packet: &Packet) -> &[u8] {
+        const HEADER: usize = 14;
+        let before = if packet.l3 == 0 { HEADER } else { 0 };
+        let (start, len) = (usize::from(self.start), usize::from(self.len));
+        self.buffer.get(start.saturating_sub(before)..start + len).unwrap_or_default()
+    }
+
     /// The same, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
@@ -84,6 +95,15 @@ pub enum Outlet {
     Tap(InterfaceId),
     /// Complete but for the MAC of this next hop.
     Hold(NeighbourKey),
+    /// To the worker that owns it, as if it had come there from `from` (a port, or the box) by way of this worker.
+    Worker {
+        /// Who owns it.
+        worker: WorkerId,
+        /// [`Origin::Wire`] or [`Origin::Local`].
+        from: Origin,
+        /// The port that it came in by.
+        port: PortId,
+    },
 }
 
 /// The worker's side of what the engine sends besides the packets of the burst.

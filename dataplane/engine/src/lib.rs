@@ -15,6 +15,7 @@ pub mod limit;
 pub mod lpm;
 pub mod message;
 mod pipeline;
+mod reassembly;
 pub mod ruleset;
 mod stage;
 #[cfg(test)]

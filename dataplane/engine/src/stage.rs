@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod answer;
 pub(crate) mod confirm;
+pub(crate) mod defrag;
 pub(crate) mod deliver;
 pub(crate) mod filter;
 pub(crate) mod invalid;
@@ -10,6 +11,7 @@ pub(crate) mod link;
 pub(crate) mod mtu;
 pub(crate) mod nat;
 pub(crate) mod options;
+pub(crate) mod pieces;
 pub(crate) mod raw;
 pub(crate) mod redirect;
 pub(crate) mod route;

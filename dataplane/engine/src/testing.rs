@@ -145,6 +145,11 @@ impl Router {
 
     /// The first of several workers.
     pub fn with_workers(workers: u8) -> Router {
+        Router::worker(0, workers)
+    }
+
+    /// One of several workers.
+    pub fn worker(worker: u8, workers: u8) -> Router {
         let interfaces = Interfaces::new(vec![
             link("cli", CLI, 0, None),
             link("srv", SRV, 1, None),
@@ -163,7 +168,7 @@ impl Router {
         let counters = Arc::new(WorkerCounters::new(3));
         let budget = Arc::new(FlowBudget::new(1000));
         let config = EngineConfig {
-            worker: WorkerId(0),
+            worker: WorkerId(worker),
             workers,
             flow_capacity: 1024,
             seed: 7,
@@ -217,6 +222,21 @@ impl Router {
         self.judge(bytes, port, Origin::Wire)
     }
 
+    /// A frame from the wire, by way of another worker.
+    pub fn receive_handed_over(&mut self, from: InterfaceId, bytes: &[u8]) -> Fate {
+        self.received += 1;
+        let port = self.world.interfaces.get(from).unwrap().port;
+        self.judge(bytes, port, Origin::HandedOver)
+    }
+
+    /// Gives up datagrams that were not complete in time.
+    pub fn expire_fragments(&mut self) -> Sent {
+        let mut sent = Sent::default();
+        self.engine.expire_fragments(Now::from_nanos(self.nanos), &mut sent);
+        self.assert_counted();
+        sent
+    }
+
     /// A frame from the box's own sockets.
     pub fn send(&mut self, tap: InterfaceId, bytes: &[u8]) -> Fate {
         let port = self.world.interfaces.get(tap).unwrap().port;
@@ -236,6 +256,8 @@ impl Router {
         if let Verdict::Hold(_) | Verdict::HandOver(_) = fate.verdict {
             self.received -= u64::from(origin == Origin::Wire);
         }
+        let elsewhere = |(outlet, _): &&(Outlet, Vec<u8>)| matches!(outlet, Outlet::Worker { .. });
+        self.received -= fate.sent.frames.iter().filter(elsewhere).count() as u64;
         self.assert_counted();
         fate
     }
@@ -246,7 +268,8 @@ impl Router {
             here.forwarded.get() + here.delivered.get() + here.answered.get() + here.consumed.get()
         });
         let drops = self.counters.drops.iter().map(|count| count.get());
-        assert_eq!(of_interfaces.chain(drops).sum::<u64>(), self.received);
+        let held = self.counters.reassembling.get();
+        assert_eq!(of_interfaces.chain(drops).chain([held]).sum::<u64>(), self.received);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Outbox};
 use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::reassembly::{Assembly, Reassembly, Shape};
 use crate::ruleset::Effects;
 use crate::stage::settle;
 use crate::verdict::Verdict;
@@ -23,6 +24,9 @@ pub(crate) struct Bench<'a> {
     pub counters: &'a WorkerCounters,
     pub conntrack: &'a mut Conntrack,
     pub decisions: &'a mut Decisions,
+    pub reassembly: &'a mut Reassembly,
+    /// Where datagrams are put together; empty while one of them is under way.
+    pub assembly: &'a mut Assembly,
     /// Where the router builds packets of its own; empty while one of them is under way.
     pub scratch: &'a mut Vec<u8>,
     pub out: &'a mut dyn Outbox,
@@ -97,6 +101,8 @@ pub(crate) struct Transit<'a, 'b, 'f> {
     pub once_only: bool,
     /// Too long for the next link, and to be sent there in pieces.
     pub in_pieces: bool,
+    /// How it was cut, if it came in fragments; that is how it leaves.
+    pub shape: Option<&'a Shape>,
 }
 
 impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
@@ -121,6 +127,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             effects: Effects::default(),
             once_only: false,
             in_pieces: false,
+            shape: None,
         }
     }
 
@@ -130,6 +137,11 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             Sender::Wire(interface) => Some(interface),
             Sender::Box(_) | Sender::Router => None,
         }
+    }
+
+    /// Its bytes from the Ethernet header on.
+    pub fn ethernet(&self) -> &[u8] {
+        self.frame.ethernet(self.packet)
     }
 
     /// Where it leaves by, once a route said so.

@@ -23,6 +23,10 @@ pub enum Verdict {
     Answered,
     /// Its bytes left through the outbox (fragmented by the router); nothing more to do with this frame.
     Copied,
+    /// Its bytes went to the box's own sockets through the outbox, by the tap of this interface, in pieces.
+    Delivered(InterfaceId),
+    /// A fragment whose bytes the engine has taken; counted when its datagram is.
+    Collected,
     /// Gone, and counted.
     Drop(DropReason),
 }
@@ -72,8 +76,16 @@ drop_reasons! {
     MartianDestination = "martian_destination",
     /// The reverse path filter.
     ReversePath = "reverse_path",
-    /// A fragment, where reassembly would be needed.
-    Fragment = "fragment",
+    /// A fragment that is empty, too long, or contradicts others of its datagram, which went with it in IPv4.
+    FragmentInvalid = "fragment_invalid",
+    /// A fragment that overlaps another, and all others of its datagram (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment that was there already.
+    FragmentDuplicate = "fragment_duplicate",
+    /// A fragment whose datagram was not complete in time.
+    FragmentTimeout = "fragment_timeout",
+    /// A fragment for which there was no memory, or that made room for newer ones.
+    FragmentMemory = "fragment_memory",
     /// A rule or a default policy in `raw`.
     PolicyRaw = "policy_raw",
     /// A rule or a default policy in `mangle`.

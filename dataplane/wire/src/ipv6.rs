@@ -27,7 +27,7 @@ pub(crate) const DESTINATION: usize = 24;
 /// Length of the fragment header in bytes; every extension header has at least as many.
 pub(crate) const EXTENSION: usize = 8;
 /// Enough of an extension header to find the next one.
-const EXTENSION_START: usize = 2;
+pub(crate) const EXTENSION_START: usize = 2;
 /// In every extension header.
 pub(crate) const EXTENSION_NEXT: usize = 0;
 pub(crate) const EXTENSION_LENGTH: usize = 1;
@@ -149,12 +149,9 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
         let Some(header) = Header::<EXTENSION_START>::at(payload, chain.length) else {
             return chain.malformed(Malformed::ExtensionOverrun);
         };
-        let length = match chain.protocol {
-            Protocol::FRAGMENT => EXTENSION,
-            Protocol::AH => (usize::from(header.byte::<EXTENSION_LENGTH>()) + 2) * 4,
-            _ => options_length(header),
-        };
-        if chain.protocol == Protocol::FRAGMENT {
+        let length = extension_length(chain.protocol, header);
+        // What a second fragment header says concerns the datagram inside of the first one's.
+        if chain.protocol == Protocol::FRAGMENT && chain.fragment_at.is_none() {
             let Some(header) = Header::<EXTENSION>::at(payload, chain.length) else {
                 return chain.malformed(Malformed::ExtensionOverrun);
             };
@@ -170,15 +167,24 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
     if is_extension(chain.protocol) { chain.malformed(Malformed::ExtensionCount) } else { chain }
 }
 
-/// What a fragment header says. One that is whole in itself is no fragment: RFC 6946 section 4.
+/// What a fragment header says.
 fn fragment_of(header: Header<'_, EXTENSION>) -> Fragment {
     let word = header.be16::<FRAGMENT_WORD>();
     let (offset, more, id) =
         (word & FRAGMENT_OFFSET, word & MORE_FRAGMENTS != 0, header.be32::<FRAGMENT_ID>());
     match (offset, more) {
-        (0, false) => Fragment::Whole,
+        (0, false) => Fragment::Atomic { id },
         (0, true) => Fragment::First { id },
         (offset, more) => Fragment::Later { offset, more, id },
+    }
+}
+
+/// Length in bytes of an extension header of that kind.
+pub(crate) fn extension_length(kind: Protocol, header: Header<'_, EXTENSION_START>) -> usize {
+    match kind {
+        Protocol::FRAGMENT => EXTENSION,
+        Protocol::AH => (usize::from(header.byte::<EXTENSION_LENGTH>()) + 2) * 4,
+        _ => options_length(header),
     }
 }
 

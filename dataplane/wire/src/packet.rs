@@ -19,7 +19,8 @@ pub enum Parsed {
 /// An IPv4 or IPv6 datagram, or a fragment of one.
 ///
 /// All offsets are in bytes from the first byte of the frame, the Ethernet destination, and hold for the frame
-/// that was parsed: `l3 < l4 <= end <= frame length`.
+/// that was parsed: `l3 < l4 <= end <= frame length`. Of a datagram that was put together from fragments they are from
+/// the first byte of its IP header, see [`parse_datagram`](crate::parse_datagram).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
     /// VLAN id, 1 to 4094. None without a tag, and for a tag that bears a priority alone (id 0); whether a tag
@@ -27,7 +28,7 @@ pub struct Packet {
     pub vlan: Option<u16>,
     /// To whom the Ethernet destination speaks.
     pub cast: LinkCast,
-    /// Where the IP header begins: 14, or 18 behind a VLAN tag.
+    /// Where the IP header begins: 14, or 18 behind a VLAN tag; 0 in a datagram without an Ethernet header.
     pub l3: u16,
     /// Where the transport header begins, behind IPv4 options or IPv6 extension headers; in a later fragment,
     /// where its payload begins.
@@ -109,8 +110,13 @@ impl Packet {
 /// Which part of a datagram a packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fragment {
-    /// All of it. An IPv6 "atomic" fragment (offset 0, no more to come) counts as whole: RFC 6946.
+    /// All of it.
     Whole,
+    /// All of it behind an IPv6 fragment header that says so (offset 0, no more to come): RFC 6946.
+    Atomic {
+        /// Identification.
+        id: u32,
+    },
     /// The first of several.
     First {
         /// Identification: 16 bits in IPv4, 32 in IPv6.
@@ -131,6 +137,12 @@ impl Fragment {
     /// Whether it is only part of a datagram.
     #[inline]
     pub const fn is_part(self) -> bool {
+        matches!(self, Self::First { .. } | Self::Later { .. })
+    }
+
+    /// Whether it came as a fragment, be it the only one: what a tracker puts together first.
+    #[inline]
+    pub const fn is_fragment(self) -> bool {
         !matches!(self, Self::Whole)
     }
 }

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use crate::bytes::{Header, HeaderMut};
 use crate::ethernet;
 use crate::packet::{Arp, ArpOperation, Packet, ParseError, Parsed};
-use crate::{EtherType, MacAddr, ipv4, ipv6};
+use crate::{EtherType, Family, LinkCast, MacAddr, ipv4, ipv6};
 
 /// ARP for IPv4 on Ethernet, in bytes.
 pub(crate) const ARP: usize = 28;
@@ -65,6 +65,28 @@ pub fn parse_into(frame: &[u8], packet: &mut Packet) -> Result<Kind, ParseError>
         EtherType::ARP => Ok(Kind::Arp),
         other => Ok(Kind::Other(other)),
     }
+}
+
+/// As [`parse_into`], of a datagram without an Ethernet header, whose offsets then count from its IP header: that way the
+/// longest one's fit 16 bits. `vlan` and `cast` are those of the frame that brought it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_datagram(
+    datagram: &[u8],
+    family: Family,
+    (vlan, cast): (Option<u16>, LinkCast),
+    packet: &mut Packet,
+) -> Result<(), ParseError> {
+    if datagram.len() > usize::from(u16::MAX) {
+        return Err(ParseError::FrameTooLong);
+    }
+    let link = ethernet::Link { l3: 0, vlan, cast };
+    match family {
+        Family::V4 => ipv4::parse(datagram, link, packet)?,
+        Family::V6 => ipv6::parse(datagram, link, packet)?,
+    };
+    Ok(())
 }
 
 /// A second copy of the parser, so that in the first one all offsets are constants.

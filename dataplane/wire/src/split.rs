@@ -16,52 +16,78 @@ const V4_NOP: u8 = 1;
 /// A datagram to be cut, or an IPv4 fragment to be cut further.
 #[derive(Debug, Clone, Copy)]
 pub struct Split<'a> {
-    frame: &'a [u8],
+    /// From the IP header on.
+    datagram: &'a [u8],
     family: Family,
-    l3: usize,
-    /// Behind the headers that each fragment repeats: in IPv6 all that come before the fragment header.
+    /// Bytes of headers that each fragment repeats: in IPv6 all that come before the fragment header.
     head: usize,
-    end: usize,
     id: u32,
     /// Where this payload begins in the original datagram's: not zero for a fragment.
     base: u16,
     /// Whether fragments of the original follow behind this one.
     more: bool,
+    /// Whether IPv4's Don't Fragment stays.
+    dont_fragment: bool,
 }
 
 impl<'a> Split<'a> {
     /// A packet to be cut. `id` is the identification of IPv6 fragments; IPv4 has its own. `None` if `packet` is an
     /// IPv6 fragment already, or has a chain of extension headers that cannot be followed.
     pub fn of(packet: &Packet, frame: &'a [u8], id: u32) -> Option<Self> {
-        let (l3, end) = (usize::from(packet.l3), usize::from(packet.end));
+        let datagram = packet.datagram(frame);
+        let dont_fragment = true;
         match packet.addrs {
             Addrs::V4 { .. } => {
-                let header = Header::<{ ipv4::HEADER }>::at(frame, l3)?;
+                let header = Header::<{ ipv4::HEADER }>::at(datagram, 0)?;
                 let more = header.be16::<{ ipv4::FRAGMENT }>() & ipv4::MORE_FRAGMENTS != 0;
                 let base = match packet.fragment {
                     Fragment::Later { offset, .. } => offset,
                     _ => 0,
                 };
-                let id = u32::from(header.be16::<{ ipv4::IDENTIFICATION }>());
-                let head = usize::from(packet.l4);
-                Some(Self { frame, family: Family::V4, l3, head, end, id, base, more })
+                let head = usize::from(packet.l4.saturating_sub(packet.l3));
+                Some(Self { datagram, family: Family::V4, head, id, base, more, dont_fragment })
             }
             Addrs::V6 { .. } if !packet.fragment.is_part() => {
-                let head = l3 + unfragmentable(packet.datagram(frame))?;
-                Some(Self { frame, family: Family::V6, l3, head, end, id, base: 0, more: false })
+                let head = unfragmentable(datagram)?;
+                Some(Self { datagram, family: Family::V6, head, id, base: 0, more: false, dont_fragment })
             }
             Addrs::V6 { .. } => None,
         }
     }
 
+    /// The same with an IPv6 fragment header `head` bytes into the datagram, where one was before.
+    #[must_use]
+    pub fn with_head(self, head: u16) -> Self {
+        match self.family {
+            Family::V4 => self,
+            Family::V6 => Self { head: usize::from(head).min(self.datagram.len()), ..self },
+        }
+    }
+
+    /// The same, and IPv4's fragments say nothing against being cut further.
+    #[must_use]
+    pub fn without_dont_fragment(self) -> Self {
+        Self { dont_fragment: false, ..self }
+    }
+
+    /// The address family.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Bytes of headers that each fragment repeats, without IPv6's fragment header.
+    pub fn head(&self) -> usize {
+        self.head
+    }
+
     /// Bytes to be spread over fragments.
     pub fn payload(&self) -> u16 {
-        self.end.saturating_sub(self.head) as u16
+        self.datagram.len().saturating_sub(self.head) as u16
     }
 
     /// Bytes of payload in every fragment but the last for links of `mtu`: a multiple of eight, and at least eight.
     pub fn step(&self, mtu: u16) -> u16 {
-        let headers = self.head - self.l3 + self.fragment_header();
+        let headers = self.head + self.fragment_header();
         (usize::from(mtu).saturating_sub(headers) as u16 & !7).max(8)
     }
 
@@ -71,27 +97,30 @@ impl<'a> Split<'a> {
         (0..payload).step_by(step.into()).map(move |offset| (offset, step.min(payload - offset)))
     }
 
-    /// Writes the fragment with `length` bytes of payload from `offset` on, Ethernet header included, and returns the
-    /// length of the frame. All but the last must be multiples of eight.
+    /// Bytes of the fragment with `length` bytes of payload, from the IP header on.
+    pub fn length(&self, length: u16) -> usize {
+        self.head + self.fragment_header() + usize::from(length)
+    }
+
+    /// Writes the fragment with `length` bytes of payload from `offset` on, IP header first, and returns how many bytes
+    /// it has. All but the last must be multiples of eight.
     ///
     /// # Errors
     /// The buffer is too small, or the payload has no such bytes.
     pub fn write(&self, out: &mut [u8], (offset, length): (u16, u16)) -> Result<usize, BuildError> {
-        let (at, length) = (self.head + usize::from(offset), usize::from(length));
-        let absent = BuildError::TooLong { length: at + length };
-        let payload =
-            self.frame.get(..self.end).and_then(|frame| frame.get(at..at + length)).ok_or(absent)?;
-        let head = self.frame.get(..self.head).ok_or(absent)?;
-        let behind = self.head + self.fragment_header();
-        let need = behind + length;
+        let (at, need) = (self.head + usize::from(offset), self.length(length));
+        let end = at + usize::from(length);
+        let absent = BuildError::TooLong { length: end };
+        let payload = self.datagram.get(at..end).ok_or(absent)?;
+        let head = self.datagram.get(..self.head).ok_or(absent)?;
         let out = room(out, need)?;
-        let last = at + length == self.end;
+        let last = end == self.datagram.len();
         let part = Part { offset: self.base.saturating_add(offset), more: self.more || !last };
         copy(out, 0, head);
-        copy(out, behind, payload);
+        copy(out, self.head + self.fragment_header(), payload);
         match self.family {
-            Family::V4 => self.finish_v4(out, part, (need - self.l3) as u16),
-            Family::V6 => self.finish_v6(out, part, (need - self.l3 - ipv6::HEADER) as u16),
+            Family::V4 => self.finish_v4(out, part, need as u16),
+            Family::V6 => self.finish_v6(out, part, need.saturating_sub(ipv6::HEADER) as u16),
         }
         Ok(need)
     }
@@ -104,9 +133,10 @@ impl<'a> Split<'a> {
     }
 
     fn finish_v4(&self, out: &mut [u8], part: Part, length: u16) {
-        let Some(header) = out.get_mut(self.l3..self.head) else { return };
+        let Some(header) = out.get_mut(..self.head) else { return };
         if let Some(mut fixed) = HeaderMut::<{ ipv4::HEADER }>::at(header, 0) {
-            let dont = fixed.view().be16::<{ ipv4::FRAGMENT }>() & ipv4::DONT_FRAGMENT;
+            let kept = if self.dont_fragment { ipv4::DONT_FRAGMENT } else { 0 };
+            let dont = fixed.view().be16::<{ ipv4::FRAGMENT }>() & kept;
             let more = if part.more { ipv4::MORE_FRAGMENTS } else { 0 };
             fixed.set_be16::<{ ipv4::FRAGMENT }>(dont | more | (part.offset / 8));
             fixed.set_be16::<{ ipv4::TOTAL_LENGTH }>(length);
@@ -123,7 +153,7 @@ impl<'a> Split<'a> {
         if let Some(field) = out.get_mut(last_next) {
             *field = Protocol::FRAGMENT.0;
         }
-        if let Some(mut fixed) = HeaderMut::<{ ipv6::HEADER }>::at(out, self.l3) {
+        if let Some(mut fixed) = HeaderMut::<{ ipv6::HEADER }>::at(out, 0) {
             fixed.set_be16::<{ ipv6::PAYLOAD_LENGTH }>(payload);
         }
         if let Some(mut header) = HeaderMut::<{ ipv6::EXTENSION }>::at(out, self.head) {
@@ -136,11 +166,15 @@ impl<'a> Split<'a> {
 
     /// The next-header field that the fragment header is to stand behind.
     fn head_next_at(&self) -> usize {
-        let datagram = self.frame.get(self.l3..self.end).unwrap_or_default();
-        let mut walk = PerHop { datagram, next_at: ipv6::NEXT_HEADER, at: ipv6::HEADER };
-        let head = self.head - self.l3;
-        while walk.at < head && walk.step().is_some() {}
-        self.l3 + walk.next_at
+        let (mut next_at, mut at) = (ipv6::NEXT_HEADER, ipv6::HEADER);
+        while at < self.head
+            && let Some(header) = Header::<{ ipv6::EXTENSION_START }>::at(self.datagram, at)
+        {
+            let kind = self.datagram.get(next_at).copied().unwrap_or_default();
+            next_at = at + ipv6::EXTENSION_NEXT;
+            at += ipv6::extension_length(Protocol(kind), header);
+        }
+        next_at
     }
 }
 
@@ -151,7 +185,7 @@ struct Part {
     more: bool,
 }
 
-/// The extension headers that every hop reads, which stand before a fragment header.
+/// The extension headers that stand before a fragment header.
 struct PerHop<'a> {
     datagram: &'a [u8],
     /// Where the next header's number is.
@@ -172,17 +206,19 @@ impl PerHop<'_> {
     }
 }
 
-/// Bytes of an IPv6 datagram that every fragment repeats: all up to the routing header, or the hop-by-hop header, or
-/// the fixed one. Destination options belong to it only if a routing header follows.
+/// Bytes of an IPv6 datagram that every fragment repeats: hop-by-hop, routing and destination options headers, up to
+/// destination options behind a routing header. RFC 8200 would have others in the first fragment alone; observed on
+/// Linux 6.18.
 fn unfragmentable(datagram: &[u8]) -> Option<usize> {
     let mut walk = PerHop { datagram, next_at: ipv6::NEXT_HEADER, at: ipv6::HEADER };
-    let mut length = ipv6::HEADER;
+    let (mut length, mut routed) = (ipv6::HEADER, false);
     for _ in 0..ipv6::MAX_EXTENSIONS {
         match walk.step() {
             None => break,
-            Some(Protocol::DESTINATION) => {}
-            Some(_) => length = walk.at,
+            Some(Protocol::DESTINATION) if routed => break,
+            Some(kind) => routed |= kind == Protocol::ROUTING,
         }
+        length = walk.at;
     }
     (length <= datagram.len()).then_some(length)
 }
@@ -212,7 +248,10 @@ mod tests {
     fn cut(frame: &[u8], mtu: u16) -> Vec<Vec<u8>> {
         let packet = packet(frame);
         let split = Split::of(&packet, frame, 0x1234_5678).unwrap();
-        split.pieces(mtu).map(|piece| built(|out| split.write(out, piece))).collect()
+        split
+            .pieces(mtu)
+            .map(|piece| [&frame[..14], &built(|out| split.write(out, piece))].concat())
+            .collect()
     }
 
     fn udp(src: &str, dst: &str, payload: usize) -> Vec<u8> {
@@ -262,7 +301,7 @@ mod tests {
         for (name, next, headers, before) in [
             ("none", 17, "", 0),
             ("hop-by-hop", 0, "1100010400000000", 8),
-            ("destination", 60, "1100010400000000", 0),
+            ("destination", 60, "1100010400000000", 8),
             ("destination, routing", 60, "2b00010400000000 1100000000000000", 16),
             ("hop-by-hop, routing, destination", 0, "2b00010400000000 3c00000000000000 1100010400000000", 16),
         ] {

@@ -36,7 +36,7 @@ type Read = (Transport, Option<Malformed>);
 #[inline(always)]
 pub(crate) fn parse(segment: &[u8], family: Family, protocol: Protocol, fragment: Fragment) -> Read {
     match fragment {
-        Fragment::Whole => whole(segment, family, protocol),
+        Fragment::Whole | Fragment::Atomic { .. } => whole(segment, family, protocol),
         Fragment::First { .. } => first(segment, family, protocol),
         Fragment::Later { .. } => (Transport::Fragment, None),
     }

@@ -196,7 +196,7 @@ impl Seat {
                 }
             }
             // Dealt out in the order of their numbers.
-            Outlet::Wire(_) | Outlet::Hold(_) => self.ports.push(exit),
+            Outlet::Wire(_) | Outlet::Hold(_) | Outlet::Worker { .. } => self.ports.push(exit),
         }
     }
 }

@@ -85,6 +85,7 @@ impl Worker {
             packets += self.poll_ring(at);
         }
         self.engine.tick(self.shell.now);
+        self.engine.expire_fragments(self.shell.now, &mut self.shell);
         self.tend_hold();
         packets
     }

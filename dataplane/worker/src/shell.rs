@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::LogRecord;
 use sluice_engine::world::NeighbourKey;
-use sluice_engine::{DropReason, Frame, Outbox, Outlet, Verdict};
+use sluice_engine::{DropReason, Frame, Origin, Outbox, Outlet, Verdict};
 use sluice_rte::{Burst, Mbuf, Mempool, RingConsumer, RingProducer};
 
 use crate::account::Account;
@@ -101,9 +101,13 @@ impl Fate {
                 let _ = keys.try_push(key);
                 Course::Hold(at as u8)
             }
-            Verdict::Punt | Verdict::Answered | Verdict::Copied | Verdict::Drop(_) | Verdict::Pending => {
-                Course::Done
-            }
+            Verdict::Punt
+            | Verdict::Answered
+            | Verdict::Copied
+            | Verdict::Delivered(_)
+            | Verdict::Collected
+            | Verdict::Drop(_)
+            | Verdict::Pending => Course::Done,
         };
         Fate { start: frame.start, len: frame.len, tag: Tag::new(frame.ingress, frame.egress), course }
     }
@@ -229,6 +233,17 @@ impl Shell {
         }
     }
 
+    /// As [`Shell::hand_over`], of a packet made here that stands for one from elsewhere; gives access to it where it waits.
+    fn hand_over_copy(&mut self, worker: WorkerId, mbuf: Mbuf) -> Option<&mut Mbuf> {
+        let peer = self.peers.get_mut(usize::from(worker.0))?.as_mut()?;
+        if peer.waiting.is_full() {
+            let count = peer.flush();
+            self.account.counters.handed_over.add(count as u64);
+        }
+        peer.waiting.push(mbuf).ok()?;
+        peer.waiting.last_mut()
+    }
+
     /// Holds a packet; false where there was no room for it, which is counted.
     fn keep(&mut self, key: NeighbourKey, mbuf: Mbuf) -> bool {
         let (kept, lost) = match self.hold.push(self.now.tick, key, mbuf) {
@@ -246,7 +261,7 @@ impl Shell {
         let exit = match relay.outlet {
             Outlet::Wire(port) => self.ports.get_mut(usize::from(port.0)),
             Outlet::Tap(interface) => self.taps.get_mut(usize::from(interface.0)).and_then(Option::as_mut),
-            Outlet::Hold(_) => None,
+            Outlet::Hold(_) | Outlet::Worker { .. } => None,
         };
         exit.map_or(0, |exit| exit.relay(&mut relay.ring))
     }
@@ -270,6 +285,13 @@ impl Outbox for Shell {
                 self.taps.get_mut(usize::from(interface.0))?.as_mut()?.push_mut(mbuf).ok()
             }
             Outlet::Hold(key) => self.keep(key, mbuf).then(|| self.hold.newest_mut(&key))?,
+            Outlet::Worker { worker, from, port } => {
+                match from {
+                    Origin::Local(tap) | Origin::LocalHandedOver(tap) => Source::Local(tap).mark(&mut mbuf),
+                    Origin::Wire | Origin::HandedOver => Source::Wire(port).mark(&mut mbuf),
+                }
+                self.hand_over_copy(worker, mbuf)
+            }
         };
         placed.map(Mbuf::data_mut)
     }

@@ -9,7 +9,7 @@ use sluice_wire::options::{self, Record};
 use sluice_wire::rewrite::{self, Translation};
 use sluice_wire::split::Split;
 use sluice_wire::tcp::Segment;
-use sluice_wire::{Checksum, Packet, ParseError, Parsed, checksum, nd, parse, quoted, verify};
+use sluice_wire::{Checksum, Packet, ParseError, Parsed, checksum, nd, parse, parse_datagram, quoted, verify};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut frame = bytes.to_vec();
@@ -83,7 +83,8 @@ fn split(packet: &Packet, frame: &[u8]) {
     for piece in split.pieces(576) {
         let length = split.write(&mut out, piece).expect("room for a fragment");
         // A fragment of a fragment may end beyond what an offset can tell; reassembly refuses that.
-        assert!(parse(&out[..length]).is_ok());
+        let (link, mut part) = ((packet.vlan, packet.cast), *packet);
+        assert!(parse_datagram(&out[..length], packet.family(), link, &mut part).is_ok());
         payload += piece.1;
     }
     assert_eq!(payload, split.payload());

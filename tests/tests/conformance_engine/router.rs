@@ -95,12 +95,19 @@ impl Router {
         }
     }
 
-    /// Lets time pass, as it does while the harness waits for packets.
-    pub fn wait(&mut self, milliseconds: u64) {
+    /// Lets time pass, as it does while the harness waits for packets; returns what leaves meanwhile.
+    pub fn wait(&mut self, milliseconds: u64) -> Vec<Out> {
         self.nanos += milliseconds * MILLISECOND;
+        let (now, mut sent) = (self.now(), Sent::default());
         for _ in 0..200 {
-            self.engine.tick(self.now());
+            self.engine.tick(now);
+            self.engine.expire_fragments(now, &mut sent);
         }
+        let on_wire = sent.0.into_iter().filter_map(|(outlet, bytes)| match outlet {
+            Outlet::Wire(port) => Some(Out::Answered(port.0.into(), bytes[14..].to_vec())),
+            _ => None,
+        });
+        on_wire.collect()
     }
 
     fn now(&self) -> Now {
@@ -153,7 +160,7 @@ impl Router {
         let mut outs = Vec::new();
         match frame.verdict {
             Verdict::Transmit(port) => outs.push(Out::Forwarded(port.0.into(), frame.bytes()[14..].to_vec())),
-            Verdict::Deliver(tap) => outs.push(Out::Delivered(tap)),
+            Verdict::Deliver(tap) | Verdict::Delivered(tap) => outs.push(Out::Delivered(tap)),
             Verdict::Punt => outs.push(Out::Punted),
             Verdict::Hold(_) => self.received -= 1,
             _ => {}
@@ -208,7 +215,8 @@ impl Router {
             here.forwarded.get() + here.delivered.get() + here.answered.get() + here.consumed.get()
         });
         let drops = self.counters.drops.iter().map(|count| count.get());
-        assert_eq!(of_interfaces.chain(drops).sum::<u64>(), self.received);
+        let held = self.counters.reassembling.get();
+        assert_eq!(of_interfaces.chain(drops).chain([held]).sum::<u64>(), self.received);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod control;
 mod devices;
+mod fragments;
 mod frames;
 mod lifecycle;
 mod policy;

@@ -141,7 +141,7 @@ fn packets(control: &Control, families: &mut Vec<Family>) {
     families.push(by_worker(
         control,
         Family::gauge("held_packets", "Received packets that wait for a neighbour or for reassembly."),
-        |c| c.held.get() as f64,
+        |c| (c.held.get() + c.reassembling.get()) as f64,
     ));
 }
 

@@ -574,7 +574,7 @@ fn an_error_about_a_flow_is_related_and_one_about_none_is_invalid() {
 fn both_directions_and_errors_about_them_have_one_owner() {
     let owner_of = |from, bytes: &[u8]| match Router::with_workers(3).receive(from, bytes).verdict {
         Verdict::HandOver(worker) => worker.0,
-        Verdict::Transmit(_) | Verdict::Drop(DropReason::Fragment) => 0,
+        Verdict::Transmit(_) | Verdict::Collected => 0,
         other => panic!("{other:?}"),
     };
     let mut seen = std::collections::BTreeSet::new();

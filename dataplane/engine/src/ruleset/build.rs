@@ -150,14 +150,14 @@ impl RulesetBuilder {
         if count > 1 << 28 {
             return Err(BuildError::TooMany(count));
         }
-        let reads = self.check()?;
+        let extents = self.check()?;
         let marks_clash = self.marks_clash();
         let may_notrack = self.may_notrack();
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
-        let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(reads);
-        for (((base, chain), policy), reads) in parts {
-            *base = Base { rules: layout.put(chain), policy, reads };
+        let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(extents);
+        for (((base, chain), policy), Extent { reads, asks_for_whole, .. }) in parts {
+            *base = Base { rules: layout.put(chain), policy, reads, asks_for_whole };
         }
         let chains = self.chains.into_iter().map(|chain| layout.put(chain)).collect();
         let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT);
@@ -200,17 +200,17 @@ impl RulesetBuilder {
         false
     }
 
-    /// Checks nesting from every chain; what each hook's rules read.
-    fn check(&self) -> Result<[Reads; Hook::COUNT], BuildError> {
+    /// Checks nesting from every chain; what entering each hook's can come to.
+    fn check(&self) -> Result<[Extent; Hook::COUNT], BuildError> {
         let mut nesting = Nesting { builder: self, seen: vec![Visit::New; self.chains.len()] };
         for id in 0..self.chains.len() {
             nesting.visit(ChainId(id as u32), 1)?;
         }
-        let mut reads = [Reads::NONE; Hook::COUNT];
-        for ((chain, hook), reads) in self.bases.iter().zip(Hook::ALL).zip(&mut reads) {
-            *reads = nesting.measure(chain, hook.chain(), 0)?.reads;
+        let mut extents = [Extent::default(); Hook::COUNT];
+        for ((chain, hook), extent) in self.bases.iter().zip(Hook::ALL).zip(&mut extents) {
+            *extent = nesting.measure(chain, hook.chain(), 0)?;
         }
-        Ok(reads)
+        Ok(extents)
     }
 }
 
@@ -287,6 +287,7 @@ struct Extent {
     /// Rules compared.
     rules: u64,
     reads: Reads,
+    asks_for_whole: bool,
 }
 
 impl Nesting<'_> {
@@ -313,6 +314,7 @@ impl Nesting<'_> {
         for rule in &chain.rules {
             let reads = rule.tests.iter().fold(extent.reads, |reads, test| reads.union(test.what.reads()));
             extent.reads = reads;
+            extent.asks_for_whole |= rule.tests.iter().any(|test| test.what.asks_for_whole());
             let (Action::Jump(to) | Action::Goto(to)) = &rule.action else { continue };
             // Recursion ends here at the latest; the memory of visits makes the check below exact.
             if depth > MAX_DEPTH {
@@ -322,6 +324,7 @@ impl Nesting<'_> {
             extent.depth = extent.depth.max(inner.depth + 1);
             extent.rules = extent.rules.saturating_add(inner.rules);
             extent.reads = extent.reads.union(inner.reads);
+            extent.asks_for_whole |= inner.asks_for_whole;
         }
         if extent.depth > MAX_DEPTH {
             return Err(BuildError::TooDeep(name.to_string()));

@@ -188,6 +188,23 @@ impl Match {
         }
     }
 
+    /// Whether fragments of one datagram may give other answers than the whole of it.
+    pub(super) fn asks_for_whole(&self) -> bool {
+        matches!(
+            self,
+            Match::SourcePort(_)
+                | Match::DestinationPort(_)
+                | Match::TcpFlags { .. }
+                | Match::Icmp(_)
+                | Match::Icmpv6(_)
+                | Match::Fragment(_)
+                | Match::Length(_)
+                | Match::Ttl(_)
+                | Match::Dscp(_)
+                | Match::Limit(_)
+        )
+    }
+
     /// Order of asking: what holds for a whole flow first, so that an answer depends on as little as it can; of
     /// those the cheap ones first; limits last, since asking takes a token.
     pub(super) fn rank(&self) -> u8 {

@@ -171,6 +171,8 @@ struct Base {
     rules: Range<u32>,
     policy: Policy,
     reads: Reads,
+    /// See [`Ruleset::asks_for_whole`].
+    asks_for_whole: bool,
 }
 
 impl Ruleset {
@@ -212,6 +214,13 @@ impl Ruleset {
     #[inline]
     pub fn reads(&self, hook: Hook) -> Reads {
         self.base(hook).reads
+    }
+
+    /// Whether any rule that a packet can meet at this hook asks for what fragments may answer otherwise than their
+    /// datagram: ports and all else of layer 4, length, TTL, DSCP; or takes a token of a limit.
+    #[inline]
+    pub fn asks_for_whole(&self, hook: Hook) -> bool {
+        self.base(hook).asks_for_whole
     }
 
     /// Counts packets for a rule or a policy. Each worker counts for itself alone.

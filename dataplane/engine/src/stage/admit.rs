@@ -148,8 +148,8 @@ pub(crate) fn owner(hash: u32, workers: u8) -> WorkerId {
 }
 
 /// The hash that chooses a packet's worker: the device's where it gave one; of an ICMP error that of the packet it
-/// quotes, since it belongs to that packet's flow.
-fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
+/// quotes, since it belongs to that packet's flow. Of fragments devices do not all take the same fields.
+pub(crate) fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
     if icmp::is_error(packet)
         && let Some(inner) = quoted(packet, frame.bytes())
     {
@@ -159,7 +159,7 @@ fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
         };
         return symmetric_toeplitz(&inner.addrs, ports);
     }
-    frame.rss.unwrap_or_else(|| shard_hash(packet))
+    frame.rss.filter(|_| !packet.fragment.is_fragment()).unwrap_or_else(|| shard_hash(packet))
 }
 
 /// What IPv6 says before any rule.

@@ -1,12 +1,15 @@
 //! To the box's own sockets by the tap of the interface, or, if it is neighbour discovery, to control, which keeps
-//! the neighbours. Multicast and broadcast keep the MAC address that they came with.
+//! the neighbours. Multicast and broadcast keep the MAC address that they came with. What came in fragments goes on in
+//! fragments, since the tap takes no more than the link does.
 
 use std::ops::ControlFlow;
 
 use sluice_wire::{LinkCast, Transport, destination, icmp, source};
 
+use crate::frame::Outlet;
 use crate::pipeline::End;
 use crate::stage::link::LinkHeader;
+use crate::stage::pieces::{self, Way};
 use crate::transit::{Destination, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -15,17 +18,25 @@ pub(crate) fn deliver(t: &mut Transit<'_, '_, '_>) -> End {
     let Destination::Box(id) = t.destination else { return drop(DropReason::NotForUs) };
     let Some(interface) = t.bench.world.interfaces.get(id) else { return drop(DropReason::NotForUs) };
     if is_neighbour_discovery(t) {
+        if t.shape.is_some() || t.packet.fragment.is_fragment() {
+            // RFC 6980: nobody needs fragments for it but to hide from filters.
+            return drop(DropReason::NeighbourMessage);
+        }
         return match t.bench.out.punt(id, t.frame.bytes()) {
             true => ControlFlow::Break(Verdict::Punt),
             false => drop(DropReason::PuntQueue),
         };
     }
-    let bytes = t.frame.bytes();
+    let bytes = t.ethernet();
     let station = match t.packet.cast {
         LinkCast::Unicast => interface.mac,
         LinkCast::Multicast | LinkCast::Broadcast => destination(bytes),
     };
     let header = LinkHeader::new(station, source(bytes), None);
+    if t.shape.is_some() {
+        let sent = pieces::send(t, Way { outlet: Outlet::Tap(id), link: header, mtu: interface.mtu });
+        return ControlFlow::Break(sent.map_or_else(Verdict::Drop, |()| Verdict::Delivered(id)));
+    }
     if !header.write(t.frame, t.packet) {
         return drop(DropReason::NoBuffer);
     }

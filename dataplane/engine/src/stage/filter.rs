@@ -35,7 +35,7 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
     set_flow_mark(t);
     if !t.effects.logs.is_empty() {
         let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
-        write_logs(t.bench, &t.effects, t.frame.bytes(), t.packet.length(), interfaces);
+        write_logs(t.bench, &t.effects, t.frame.ethernet(t.packet), t.packet.length(), interfaces);
         t.effects.logs.clear();
         t.once_only = true;
     }

@@ -9,6 +9,7 @@ use sluice_wire::icmp::is_error;
 use sluice_wire::{Checksum, Packet, verify};
 
 use crate::conntrack::Zone;
+use crate::frame::Frame;
 use crate::ids::InterfaceId;
 use crate::message::{InvalidReason, LogCause, LogRecord, PuntedFrame};
 use crate::transit::Bench;
@@ -18,12 +19,12 @@ use crate::transit::Bench;
 pub(crate) fn log(
     bench: &mut Bench<'_>,
     packet: &Packet,
-    bytes: &[u8],
+    frame: &Frame<'_>,
     zone: Zone,
     interfaces: (Option<InterfaceId>, Option<InterfaceId>),
 ) {
     if bench.world.settings.conntrack.log_invalid.is_on() {
-        write(bench, packet, bytes, zone, interfaces);
+        write(bench, packet, frame, zone, interfaces);
     }
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn log(
 fn write(
     bench: &mut Bench<'_>,
     packet: &Packet,
-    bytes: &[u8],
+    frame: &Frame<'_>,
     zone: Zone,
     (ingress, egress): (Option<InterfaceId>, Option<InterfaceId>),
 ) {
@@ -39,9 +40,9 @@ fn write(
     if !bench.world.settings.conntrack.log_invalid.take(bench.now, protocol) {
         return;
     }
-    let cause = LogCause::Invalid { protocol, reason: reason(bench, packet, bytes, zone) };
+    let cause = LogCause::Invalid { protocol, reason: reason(bench, packet, frame.bytes(), zone) };
     let generation = bench.world.generation;
-    let header = PuntedFrame::truncated(bytes);
+    let header = PuntedFrame::truncated(frame.ethernet(packet));
     bench.out.log(&LogRecord { cause, generation, ingress, egress, length: packet.length(), header });
 }
 

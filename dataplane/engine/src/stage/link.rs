@@ -1,7 +1,7 @@
 //! The link header of a packet that leaves: both MAC addresses and the VLAN tag of the link, in place of those that
 //! it came with. The packet itself is not moved; the frame's beginning is.
 
-use sluice_wire::{EtherType, MacAddr, Packet};
+use sluice_wire::{EtherType, Family, MacAddr, Packet};
 
 use crate::frame::Frame;
 
@@ -53,7 +53,7 @@ impl LinkHeader {
 
     /// Writes it into a frame without a tag that is no packet (ARP).
     pub fn insert(&self, frame: &mut Frame<'_>) -> bool {
-        let Some(start) = frame.start.checked_sub(self.length() - Self::LENGTH) else { return false };
+        let Some(start) = frame.start.checked_sub(self.length() as u16 - Self::LENGTH) else { return false };
         if !self.copy_to(frame.buffer, start) {
             return false;
         }
@@ -78,15 +78,27 @@ impl LinkHeader {
     }
 
     /// Bytes of the whole Ethernet header.
-    fn length(&self) -> u16 {
-        Self::UNTAGGED as u16 + if self.tagged { 4 } else { 0 } + Self::ETHERTYPE
+    pub fn length(&self) -> usize {
+        Self::UNTAGGED + if self.tagged { 4 } else { 0 } + usize::from(Self::ETHERTYPE)
+    }
+
+    /// Writes it to the beginning of a buffer, for a packet of that family, and returns the room behind it.
+    pub fn emit<'a>(&self, room: &'a mut [u8], family: Family) -> Option<&'a mut [u8]> {
+        let kind = match family {
+            Family::V4 => EtherType::IPV4,
+            Family::V6 => EtherType::IPV6,
+        };
+        let (header, behind) = room.split_at_mut_checked(self.length())?;
+        let bytes = self.bytes.iter().copied().take(header.len() - usize::from(Self::ETHERTYPE));
+        header.iter_mut().zip(bytes.chain(kind.0.to_be_bytes())).for_each(|(to, from)| *to = from);
+        Some(behind)
     }
 
     /// Writes it in front of `packet`, whose offsets follow the frame's new beginning. False if the buffer has no
     /// room for a tag.
     #[inline]
     pub fn write(&self, frame: &mut Frame<'_>, packet: &mut Packet) -> bool {
-        let length = self.length();
+        let length = self.length() as u16;
         let Some(start) = frame.start.saturating_add(packet.l3).checked_sub(length) else { return false };
         if !self.copy_to(frame.buffer, start) {
             return false;

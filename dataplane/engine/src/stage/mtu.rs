@@ -23,6 +23,8 @@ pub(crate) fn check(t: &mut Transit<'_, '_, '_>) -> Step {
         return ControlFlow::Continue(());
     }
     let told = match t.packet.family() {
+        // It came in fragments, which is how it leaves, if each of them fits.
+        _ if t.shape.is_some_and(|shape| shape.largest <= mtu) => return ControlFlow::Continue(()),
         Family::V4 if !t.packet.dont_fragment => {
             t.in_pieces = true;
             return ControlFlow::Continue(());

@@ -126,7 +126,7 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
     t.effects.ct_mark = effects.ct_mark;
     filter::set_flow_mark(t);
     settle::rules(t.bench, &effects, t.packet.length());
-    filter::write_logs(t.bench, &effects, t.frame.bytes(), t.packet.length(), interfaces);
+    filter::write_logs(t.bench, &effects, t.frame.ethernet(t.packet), t.packet.length(), interfaces);
     match decision {
         Decision::Translate(rule) => ControlFlow::Continue(world.ruleset.translation(rule)),
         Decision::Accept => ControlFlow::Continue(None),

@@ -21,7 +21,7 @@ pub(crate) struct Raw {
     pub mark: u32,
 }
 
-/// Judges a packet before the tracker. Fragments pass untracked only: nothing puts them together yet.
+/// Judges a packet before the tracker.
 #[inline]
 pub(crate) fn prerouting(
     bench: &mut Bench<'_>,
@@ -29,14 +29,25 @@ pub(crate) fn prerouting(
     ingress: InterfaceId,
     bytes: &[u8],
 ) -> ControlFlow<Verdict, Raw> {
-    let raw = match bench.world.ruleset.is_empty(Hook::RawPrerouting) {
-        true => Raw::default(),
-        false => judge(bench, packet, ingress, bytes)?,
-    };
-    if packet.fragment.is_part() && !raw.untracked {
-        return ControlFlow::Break(Verdict::Drop(DropReason::Fragment));
+    match bench.world.ruleset.is_empty(Hook::RawPrerouting) {
+        true => ControlFlow::Continue(Raw::default()),
+        false => judge(bench, packet, ingress, bytes),
     }
-    ControlFlow::Continue(raw)
+}
+
+/// The packet as `raw` sees it.
+pub(crate) fn view<'v, 'w: 'v>(bench: &Bench<'w>, packet: &'v Packet, ingress: InterfaceId) -> View<'v> {
+    let world = bench.world;
+    View {
+        packet,
+        ingress: Some(ingress),
+        egress: None,
+        ct: None,
+        mark: 0,
+        interfaces: &world.interfaces,
+        now: bench.now,
+        worker: bench.worker,
+    }
 }
 
 fn judge(
@@ -46,16 +57,7 @@ fn judge(
     bytes: &[u8],
 ) -> ControlFlow<Verdict, Raw> {
     let world = bench.world;
-    let mut view = View {
-        packet,
-        ingress: Some(ingress),
-        egress: None,
-        ct: None,
-        mark: 0,
-        interfaces: &world.interfaces,
-        now: bench.now,
-        worker: bench.worker,
-    };
+    let mut view = view(bench, packet, ingress);
     let mut effects = Effects::default();
     let decision = world.ruleset.evaluate(Hook::RawPrerouting, &mut view, &mut effects);
     settle::rules(bench, &effects, packet.length());

@@ -1,9 +1,10 @@
 //! The end of every path: counts each packet in exactly one place. What is held, or belongs to another worker, has
-//! not ended.
+//! not ended; a datagram put together counts its fragments.
 
 use crate::counters::{Counter, InterfaceCounters, WorkerCounters};
 use crate::frame::{Frame, Origin};
 use crate::ids::InterfaceId;
+use crate::reassembly::Lost;
 use crate::ruleset::Effects;
 use crate::transit::Bench;
 use crate::verdict::{DropReason, Verdict};
@@ -27,11 +28,11 @@ fn from_wire(counters: &WorkerCounters, frame: &Frame<'_>, verdict: Verdict) {
             piece(counters, frame.egress, usize::from(frame.len));
         }
         Verdict::Copied => here.forwarded.add(1),
-        Verdict::Deliver(_) => here.delivered.add(1),
+        Verdict::Deliver(_) | Verdict::Delivered(_) => here.delivered.add(1),
         Verdict::Punt => here.consumed.add(1),
         Verdict::Answered => here.answered.add(1),
-        Verdict::Drop(reason) => dropped(&counters.drops, reason),
-        Verdict::Pending | Verdict::HandOver(_) | Verdict::Hold(_) => {}
+        Verdict::Drop(reason) => dropped(&counters.drops, reason, 1),
+        Verdict::Pending | Verdict::HandOver(_) | Verdict::Hold(_) | Verdict::Collected => {}
     }
 }
 
@@ -43,14 +44,47 @@ fn from_box(counters: &WorkerCounters, frame: &Frame<'_>, verdict: Verdict) {
             piece(counters, frame.egress, usize::from(frame.len));
         }
         (Verdict::Copied, Some(there)) => there.local_tx.add(1),
-        (Verdict::Drop(reason), _) => dropped(&counters.local_drops, reason),
+        (Verdict::Drop(reason), _) => dropped(&counters.local_drops, reason, 1),
         _ => {}
     }
 }
 
-fn dropped(counters: &[Counter; DropReason::COUNT], reason: DropReason) {
+/// Counts `count` fragments more that share the fate of a frame's datagram. What went by an interface is counted there
+/// already, piece by piece.
+pub(crate) fn others(counters: &WorkerCounters, frame: &Frame<'_>, verdict: Verdict, count: u16) {
+    let count = u64::from(count);
+    let (here, there) = (of(counters, frame.ingress), of(counters, frame.egress));
+    let local = matches!(frame.origin, Origin::Local(_) | Origin::LocalHandedOver(_));
+    let counter = match (verdict, local) {
+        (Verdict::Drop(reason), true) => return dropped(&counters.local_drops, reason, count),
+        (Verdict::Drop(reason), false) => return dropped(&counters.drops, reason, count),
+        (Verdict::Copied, true) => there.map(|there| &there.local_tx),
+        (Verdict::Copied, false) => here.map(|here| &here.forwarded),
+        (Verdict::Deliver(_) | Verdict::Delivered(_), false) => here.map(|here| &here.delivered),
+        (Verdict::Answered, false) => here.map(|here| &here.answered),
+        _ => None,
+    };
+    if let Some(counter) = counter {
+        counter.add(count);
+    }
+}
+
+/// Counts fragments that were kept, and are gone without a frame at hand.
+pub(crate) fn lost(counters: &WorkerCounters, lost: Lost, reason: DropReason) {
+    dropped(&counters.drops, reason, lost.received.into());
+    dropped(&counters.local_drops, reason, lost.local.into());
+}
+
+/// Counts fragments that were answered in the end.
+pub(crate) fn answered(counters: &WorkerCounters, ingress: InterfaceId, count: u32) {
+    if let Some(here) = of(counters, Some(ingress)) {
+        here.answered.add(count.into());
+    }
+}
+
+fn dropped(counters: &[Counter; DropReason::COUNT], reason: DropReason, count: u64) {
     if let Some(counter) = counters.get(reason as usize) {
-        counter.add(1);
+        counter.add(count);
     }
 }
 

@@ -7,8 +7,8 @@ use crate::conntrack::{CtState, TrackHook, Tracked};
 use crate::counters::StateCounters;
 use crate::pipeline::Step;
 use crate::stage::invalid;
-use crate::transit::Transit;
-use crate::verdict::{DropReason, Verdict};
+use crate::transit::{Bench, Transit};
+use crate::verdict::Verdict;
 
 /// Tracks what the box or the router sends. An answer that was attached to the flow it is about is not tracked again.
 pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
@@ -19,15 +19,12 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
         t.set_tracked(Tracked::Untracked);
         return ControlFlow::Continue(());
     }
-    if t.packet.fragment.is_part() {
-        return ControlFlow::Break(Verdict::Drop(DropReason::Fragment));
-    }
     match track(t) {
         Tracked::Drop(reason) => ControlFlow::Break(Verdict::Drop(reason)),
         tracked => {
             if let Tracked::Invalid = tracked {
                 let interfaces = (None, t.egress().map(|egress| egress.interface));
-                invalid::log(t.bench, t.packet, t.frame.bytes(), t.effects.template.zone, interfaces);
+                invalid::log(t.bench, t.packet, t.frame, t.effects.template.zone, interfaces);
             }
             t.set_tracked(tracked);
             ControlFlow::Continue(())
@@ -38,6 +35,9 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
 /// Shows the tracker a packet that leaves.
 pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
     let bench = &mut *t.bench;
+    if t.packet.fragment.is_part() {
+        return stray(bench);
+    }
     let settings = &bench.world.settings.conntrack;
     let template = t.effects.template;
     let key = bench.conntrack.key(t.packet, template.zone);
@@ -52,6 +52,12 @@ pub(crate) fn track(t: &mut Transit<'_, '_, '_>) -> Tracked {
         key.as_ref(),
         None,
     )
+}
+
+/// A fragment that cannot be put together with others is of no flow.
+pub(crate) fn stray(bench: &Bench<'_>) -> Tracked {
+    bench.counters.conntrack.invalid.add(1);
+    Tracked::Invalid
 }
 
 /// Counts how the tracker classified a packet from the wire.

@@ -1,17 +1,16 @@
 //! Out to the next hop: its MAC address, the link header, and the verdict; or held while the address is asked for.
-//! A packet too long for the link leaves in pieces by the outbox (IPv4 without Don't Fragment, RFC 791).
+//! What leaves in pieces goes by the outbox, see [`crate::stage::pieces`].
 
 use std::ops::ControlFlow;
 
 use sluice_wire::build::IcmpError;
-use sluice_wire::split::Split;
 use sluice_wire::{MacAddr, destination};
 
 use crate::frame::Outlet;
 use crate::pipeline::End;
 use crate::stage::answer;
 use crate::stage::link::LinkHeader;
-use crate::stage::settle;
+use crate::stage::pieces::{self, Way};
 use crate::transit::{Egress, NextHop, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{NeighbourKey, NeighbourState};
@@ -33,11 +32,15 @@ pub(crate) fn transmit(t: &mut Transit<'_, '_, '_>) -> End {
             return ControlFlow::Break(answer::error(t, error, DropReason::NeighbourFailed));
         }
     };
-    if !LinkHeader::new(mac, interface.mac, interface.vlan).write(t.frame, t.packet) {
+    let link = LinkHeader::new(mac, interface.mac, interface.vlan);
+    if t.in_pieces || t.shape.is_some() {
+        let sent = pieces::send(t, Way { outlet, link, mtu: interface.mtu });
+        return ControlFlow::Break(sent.map_or_else(Verdict::Drop, |()| Verdict::Copied));
+    }
+    if !link.write(t.frame, t.packet) {
         return drop(DropReason::NoBuffer);
     }
     ControlFlow::Break(match outlet {
-        _ if t.in_pieces => pieces(t, outlet, interface.mtu),
         Outlet::Hold(key) => Verdict::Hold(key),
         _ => Verdict::Transmit(interface.port),
     })
@@ -67,25 +70,6 @@ fn station(t: &Transit<'_, '_, '_>, egress: Egress) -> Station {
         },
         None => Station::Wanted(key),
     }
-}
-
-/// Sends the packet as fragments. One that finds no buffer makes the datagram useless, so the rest is not sent.
-fn pieces(t: &mut Transit<'_, '_, '_>, outlet: Outlet, mtu: u16) -> Verdict {
-    let bytes = t.frame.bytes();
-    let Some(split) = Split::of(t.packet, bytes, 0) else { return Verdict::Drop(DropReason::TooBig) };
-    for piece in split.pieces(mtu) {
-        let length = usize::from(t.packet.l4) + usize::from(piece.1);
-        let Some(room) = t.bench.out.frame(outlet, length) else {
-            return Verdict::Drop(DropReason::NoBuffer);
-        };
-        if split.write(room, piece).is_err() {
-            return Verdict::Drop(DropReason::TooBig);
-        }
-        if let Outlet::Wire(_) = outlet {
-            settle::piece(t.bench.counters, t.frame.egress, length);
-        }
-    }
-    Verdict::Copied
 }
 
 fn drop(reason: DropReason) -> End {

@@ -229,7 +229,7 @@ fn ipv6_extension_headers() {
         ),
         ("routing", 43, "1100000000000000".to_owned(), 62, Fragment::Whole),
         ("authentication", 51, format!("1104 {}", "00".repeat(22)), 78, Fragment::Whole),
-        ("atomic fragment", 44, "1100000000000001".to_owned(), 62, Fragment::Whole),
+        ("atomic fragment", 44, "1100000000000001".to_owned(), 62, Fragment::Atomic { id: 1 }),
         ("first fragment", 44, "1100000100000005".to_owned(), 62, Fragment::First { id: 5 }),
         (
             "16 headers",

@@ -1,0 +1,63 @@
+//! The third pass for fragments: kept until the others are there, then judged as the datagram that they make.
+
+use std::ops::ControlFlow;
+
+use super::{Arrival, judge_packet};
+use crate::frame::Frame;
+use crate::reassembly::Assembly;
+use crate::stage::defrag::{self, Course};
+use crate::stage::{raw, settle};
+use crate::transit::{Bench, Sender};
+use crate::verdict::{DropReason, Verdict};
+
+/// A fragment: kept, or on by itself; or the last that lacked, and the datagram is judged.
+#[cold]
+pub(super) fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
+    match defrag::collect(bench, frame, &arrival.packet, arrival.sender) {
+        Course::Done(verdict) => verdict,
+        Course::Alone => judge_stray(bench, frame, arrival),
+        Course::Whole => {
+            let mut assembly = std::mem::take(bench.assembly);
+            let verdict = judge_whole(bench, frame, &mut assembly, arrival);
+            let others = assembly.shape.fragments().saturating_sub(1);
+            settle::others(bench.counters, frame, verdict, others);
+            *bench.assembly = assembly;
+            verdict
+        }
+    }
+}
+
+fn judge_stray(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
+    if let Sender::Wire(ingress) = arrival.sender {
+        match raw::prerouting(bench, &arrival.packet, ingress, frame.ethernet(&arrival.packet)) {
+            ControlFlow::Continue(raw) => arrival.raw = raw,
+            ControlFlow::Break(verdict) => return verdict,
+        }
+    }
+    judge_packet(bench, frame, arrival, None)
+}
+
+fn judge_whole(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    Assembly { buffer, shape }: &mut Assembly,
+    arrival: &mut Arrival,
+) -> Verdict {
+    let Some((mut whole, packet)) = defrag::whole(buffer, shape, frame, arrival.packet.family()) else {
+        return Verdict::Drop(DropReason::FragmentInvalid);
+    };
+    if let Some(verdict) = defrag::hand_over(bench, &whole, &packet, shape) {
+        return verdict;
+    }
+    arrival.packet = packet;
+    if let Sender::Wire(ingress) = arrival.sender {
+        match raw::prerouting(bench, &packet, ingress, whole.ethernet(&packet)) {
+            ControlFlow::Continue(raw) => arrival.raw = raw,
+            ControlFlow::Break(verdict) => return verdict,
+        }
+        arrival.key = bench.conntrack.key(&packet, arrival.raw.template.zone);
+    }
+    let verdict = judge_packet(bench, &mut whole, arrival, Some(shape));
+    frame.egress = whole.egress;
+    verdict
+}
