@@ -289,6 +289,16 @@ pub enum Malformed {
     ExtensionCount,
 }
 
+impl Malformed {
+    /// Whether there are fewer bytes than the transport's header has.
+    pub(crate) const fn is_short(self) -> bool {
+        matches!(
+            self,
+            Self::TcpShort | Self::UdpShort | Self::UdpLiteShort | Self::IcmpShort | Self::SctpShort
+        )
+    }
+}
+
 /// An ARP packet for IPv4 on Ethernet. Source: RFC 826.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arp {

@@ -10,7 +10,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::Addrs;
-use crate::packet::{Fragment, Packet, Transport};
+use crate::packet::{Fragment, Malformed, Packet, Transport};
 
 /// The period of the symmetric key.
 const KEY: u16 = 0x6d5a;
@@ -19,7 +19,9 @@ const KEY: u16 = 0x6d5a;
 #[inline]
 pub fn shard_hash(packet: &Packet) -> u32 {
     let ports = match (packet.transport, packet.fragment) {
-        (Transport::Tcp { sport, dport, .. } | Transport::Udp { sport, dport }, Fragment::Whole) => {
+        (Transport::Tcp { sport, dport, .. } | Transport::Udp { sport, dport }, Fragment::Whole)
+            if !packet.malformed.is_some_and(Malformed::is_short) =>
+        {
             Some((sport, dport))
         }
         _ => None,

@@ -55,7 +55,7 @@ fn whole(segment: &[u8], family: Family, protocol: Protocol) -> Read {
 #[cold]
 fn first(segment: &[u8], family: Family, protocol: Protocol) -> Read {
     match whole(segment, family, protocol) {
-        (Transport::Malformed(_), _) => (Transport::Fragment, None),
+        (_, Some(why)) if why.is_short() => (Transport::Fragment, None),
         (transport, _) => (transport, None),
     }
 }
@@ -63,7 +63,9 @@ fn first(segment: &[u8], family: Family, protocol: Protocol) -> Read {
 #[inline(always)]
 fn tcp_header(segment: &[u8]) -> Read {
     let Some(header) = Header::<{ tcp::HEADER }>::at(segment, 0) else {
-        return unreadable(Malformed::TcpShort);
+        let flags = segment.get(tcp::FLAGS).map_or(TcpFlags::NONE, |bits| TcpFlags::from_bits(*bits));
+        let ports = |(sport, dport)| Transport::Tcp { sport, dport, flags };
+        return short(segment, Malformed::TcpShort, ports);
     };
     let flags = TcpFlags::from_bits(header.byte::<{ tcp::FLAGS }>());
     let transport = Transport::Tcp {
@@ -85,7 +87,7 @@ fn tcp_header(segment: &[u8]) -> Read {
 #[inline(always)]
 fn udp(segment: &[u8]) -> Read {
     let Some(header) = Header::<UDP_HEADER>::at(segment, 0) else {
-        return unreadable(Malformed::UdpShort);
+        return short(segment, Malformed::UdpShort, |(sport, dport)| Transport::Udp { sport, dport });
     };
     let length = usize::from(header.be16::<UDP_LENGTH>());
     let lies = length < UDP_HEADER || length > segment.len();
@@ -134,7 +136,7 @@ fn icmp_v6(segment: &[u8]) -> Read {
 
 fn udp_lite(segment: &[u8]) -> Read {
     let Some(header) = Header::<UDP_HEADER>::at(segment, 0) else {
-        return unreadable(Malformed::UdpLiteShort);
+        return short(segment, Malformed::UdpLiteShort, |(sport, dport)| Transport::UdpLite { sport, dport });
     };
     let coverage = usize::from(header.be16::<UDP_LENGTH>());
     let malformed = if coverage != 0 && (coverage < UDP_HEADER || coverage > segment.len()) {
@@ -150,7 +152,7 @@ fn udp_lite(segment: &[u8]) -> Read {
 
 fn sctp(segment: &[u8]) -> Read {
     let Some(header) = Header::<SCTP_HEADER>::at(segment, 0) else {
-        return unreadable(Malformed::SctpShort);
+        return short(segment, Malformed::SctpShort, |(sport, dport)| Transport::Sctp { sport, dport });
     };
     let (sport, dport) = (header.be16::<SOURCE_PORT>(), header.be16::<DESTINATION_PORT>());
     (Transport::Sctp { sport, dport }, None)
@@ -179,6 +181,16 @@ fn gre(segment: &[u8]) -> Read {
         Some(_) => (Transport::Gre { version, call_id: 0 }, Some(Malformed::GrePptp)),
         None => (Transport::Gre { version, call_id: 0 }, None),
     }
+}
+
+/// A header that is cut short: the tracker refuses it, and rules see its ports if they are there.
+#[cold]
+fn short(segment: &[u8], why: Malformed, ports: impl FnOnce((u16, u16)) -> Transport) -> Read {
+    let header = Header::<PORTS>::at(segment, 0);
+    let transport = header.map_or(Transport::Malformed(why), |header| {
+        ports((header.be16::<SOURCE_PORT>(), header.be16::<DESTINATION_PORT>()))
+    });
+    (transport, Some(why))
 }
 
 #[cold]

@@ -5,6 +5,8 @@ use crate::rules;
 
 /// Headers of IPv6 that only one of nft and ip6tables looks behind.
 const AUTHENTICATION: u8 = 51;
+/// ICMPv6's.
+const REDIRECT: u8 = 137;
 /// IPv4 options that a router writes into.
 const WRITTEN: [u8; 2] = [7, 68];
 
@@ -16,8 +18,8 @@ pub fn excuse(packet: &Packet) -> Option<&'static str> {
     let short = spoil.cut.is_some() || patched(2..6);
     if ruled && extra.headers.iter().any(|(kind, _)| *kind == AUTHENTICATION) {
         Some("rules see what follows an authentication header, as those of ip6tables do; nft's do not")
-    } else if ruled && short {
-        Some("rules see no ports in a header that is cut short; nft's see them if they are there")
+    } else if ruled && spoil.cut.is_some_and(|cut| cut < 4) {
+        Some("rules see both ports or none; nft's see the source port alone where there is no more")
     } else if ruled && extra.options.first().is_some_and(|kind| WRITTEN.contains(kind)) {
         Some("the kernel sends no reset for a segment with options that routers write into")
     } else if !packet.v6 && patched(0..1) {
@@ -27,6 +29,8 @@ pub fn excuse(packet: &Packet) -> Option<&'static str> {
         && (short || is_tiny(message))
     {
         Some("ICMP that is cut short is answered with no error, for it may be one")
+    } else if packet.ttl < 2 && packet.v6 && matches!(message, Message::Icmp { kind: REDIRECT, .. }) {
+        Some("a redirect is answered with no error: RFC 4443 section 2.4 (e.2)")
     } else {
         None
     }

@@ -117,6 +117,20 @@ fn a_flow_picked_up_in_the_middle_stays_liberal_when_its_ends_begin_anew() {
 }
 
 #[test]
+fn a_reset_that_acknowledges_what_was_let_through_closes_even_from_the_same_side() {
+    let line = play(
+        TCP,
+        &[
+            tcp('>', "02", 1000, 0, "new"),
+            // Perhaps a challenge: it belongs to another connection.
+            tcp('<', "10", 5000, 1001, "established"),
+            tcp('<', "14", 0, 5000, "established"),
+        ],
+    );
+    assert!(line.contains(" CLOSE "), "{line}");
+}
+
+#[test]
 fn udp_lite_is_a_stream_as_soon_as_it_was_answered() {
     let there = || ('>', "00010002 0008 1234".to_owned(), "new");
     let back = || ('<', "00020001 0008 1234".to_owned(), "established");

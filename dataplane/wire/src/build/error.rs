@@ -110,7 +110,12 @@ pub fn may_answer(packet: &Packet, error: IcmpError) -> bool {
     let to_one = packet.cast == LinkCast::Unicast && addr::is_unicast(packet.addrs.dst());
     let unreadable = matches!(packet.malformed, Some(Malformed::IcmpType | Malformed::IcmpShort));
     match packet.family() {
-        Family::V4 => to_one && !unreadable && !matches!(packet.fragment, Fragment::Later { .. }),
+        Family::V4 => {
+            // Types that nobody uses may be errors; advertisements of routers, and requests for them, have no one to
+            // tell.
+            let silent = matches!(packet.transport, Transport::Icmp { kind: 1 | 2 | 6 | 7 | 9 | 10, .. });
+            to_one && !unreadable && !silent && !matches!(packet.fragment, Fragment::Later { .. })
+        }
         Family::V6 => {
             let redirect = matches!(packet.transport, Transport::Icmpv6 { kind: icmp::v6::REDIRECT, .. });
             let unknown_option =

@@ -81,6 +81,7 @@ fn what_may_be_answered() {
         ("echo", v4(1, "0800f7fe00010000"), ttl, true),
         ("an error", v4(1, "0301000000000000"), ttl, false),
         ("a redirect", v4(1, "0501000000000000"), ttl, false),
+        ("an icmp type that nobody uses", v4(1, "0601000000000000"), ttl, false),
         ("an unknown icmp type", v4(1, "2801000000000000"), ttl, false),
         ("icmp that cannot be read", v4(1, "0800"), ttl, false),
         ("from nobody", of("0.0.0.0", "10.2.0.2"), ttl, false),

@@ -168,6 +168,12 @@ fn malformed_transports() {
 
 #[test]
 fn the_filter_sees_ports_of_invalid_packets() {
+    for (protocol, short) in
+        [(6, "138800350000"), (17, "13880035"), (136, "13880035000812"), (132, "13880035")]
+    {
+        assert_eq!(packet(&v4(protocol, short)).ports(), Some((5000, 53)));
+        assert_eq!(packet(&v4(protocol, "138800")).ports(), None);
+    }
     let bytes = v4(17, "13880035000a000071");
     assert_eq!(packet(&bytes).ports(), Some((5000, 53)));
     let bytes = v4(6, "1388 0035 00000001 00000000 5029 ffff 0000 0000");

@@ -269,9 +269,12 @@ impl TcpTrack {
             // Near enough for the receiver to send a challenge ACK: it decides.
             new = old;
         }
-        let after_ignored = status.contains(Status::SEEN_REPLY) && self.last_kind == Kind::Syn
-            || !status.contains(Status::ASSURED) && self.last_kind == Kind::Ack;
-        let answers_last = self.last.direction() != direction && n.ack == self.last_end;
+        let from_other_side = self.last.direction() != direction;
+        // After an ACK whichever way that went: a reset of the same side may give back a number that it made up itself.
+        let after_ignored =
+            status.contains(Status::SEEN_REPLY) && self.last_kind == Kind::Syn && from_other_side
+                || !status.contains(Status::ASSURED) && self.last_kind == Kind::Ack;
+        let answers_last = n.ack == self.last_end;
         let answers_challenge = old == TcpState::SynSent
             && self.last_kind == Kind::Ack
             && self.last.direction() == Direction::Reply
