@@ -1,4 +1,4 @@
-//! What a client's connection may cost: how many there are, and how long one may stand still.
+//! Where clients come in, and what a client's connection may cost: how many there are, and how long one may stand still.
 
 use std::future::poll_fn;
 use std::io;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -20,20 +22,69 @@ const STANDSTILL: Duration = Duration::from_secs(60);
 /// How long accepting rests after an error: out of file descriptors, most likely, and others will be closed.
 const REST: Duration = Duration::from_millis(100);
 
+/// A socket that listens.
+pub(crate) trait Accept: Send + Sync + 'static {
+    /// What comes of it.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection.
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Stream>>;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
+        UnixListener::poll_accept(self, cx).map_ok(|(stream, _)| stream)
+    }
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        TcpListener::poll_accept(self, cx).map_ok(|(stream, _)| stream)
+    }
+}
+
+/// A listening socket that lets in as many as there is room for.
+pub(crate) struct Door<L> {
+    listener: L,
+    slots: Slots,
+}
+
+impl<L: Accept> Door<L> {
+    /// Opens it.
+    pub(crate) fn new(listener: L) -> Door<L> {
+        Door { listener, slots: Slots::new() }
+    }
+}
+
+impl<L: Accept> Listener for Door<L> {
+    type Io = Bounded<L::Stream>;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (Self::Io, ()) {
+        let listener = &self.listener;
+        (self.slots.fill(|cx| listener.poll_accept(cx)).await, ())
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The places for connections of one server.
-pub(crate) struct Slots(Arc<Semaphore>);
+struct Slots(Arc<Semaphore>);
 
 impl Slots {
     /// All free.
-    pub(crate) fn new() -> Slots {
+    fn new() -> Slots {
         Slots(Arc::new(Semaphore::new(CONNECTIONS)))
     }
 
     /// The next connection that polling `accept` brings, once there is a place for it.
-    pub(crate) async fn fill<S>(
-        &self,
-        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>,
-    ) -> Bounded<S> {
+    async fn fill<S>(&self, mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<S>>) -> Bounded<S> {
         // The semaphore is never closed.
         let slot = Arc::clone(&self.0).acquire_owned().await.ok();
         loop {
@@ -47,7 +98,7 @@ impl Slots {
 }
 
 /// A connection that fails when nothing moves.
-pub struct Bounded<S> {
+pub(crate) struct Bounded<S> {
     stream: S,
     deadline: Pin<Box<Sleep>>,
     _slot: Option<OwnedSemaphorePermit>,

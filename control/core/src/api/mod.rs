@@ -30,9 +30,11 @@ type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Serves the API until the runtime ends.
 pub async fn serve(control: Arc<Control>, socket: ApiSocket) {
-    if let Err(error) = axum::serve(socket, router(control)).await {
+    let ApiSocket { door, file } = socket;
+    if let Err(error) = axum::serve(door, router(control)).await {
         tracing::error!(%error, "the api ended");
     }
+    drop(file);
 }
 
 /// The endpoints, as [`sluice_api`] lists them.

@@ -4,11 +4,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use axum::serve::Listener;
 use nix::unistd::{Group, chown};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
-use crate::connection::{Bounded, Slots};
+use crate::connection::Door;
 
 /// The group that may use the API beside root.
 const GROUP: &str = "sluice";
@@ -32,12 +31,14 @@ pub enum SocketError {
     },
 }
 
-/// The API's socket; removed when dropped.
+/// The API's socket.
 pub struct ApiSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    slots: Slots,
+    pub(super) door: Door<UnixListener>,
+    pub(super) file: SocketFile,
 }
+
+/// Its name in the file system; removed when dropped.
+pub(super) struct SocketFile(PathBuf);
 
 impl ApiSocket {
     /// Opens the socket at `path` and takes the place of one that a killed daemon left. Must be called on a runtime.
@@ -65,26 +66,12 @@ impl ApiSocket {
             chown(path, None, Some(group.gid)).map_err(|errno| failed(errno.into()))?;
         }
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-        Ok(ApiSocket { listener, path: path.to_owned(), slots: Slots::new() })
+        Ok(ApiSocket { door: Door::new(listener), file: SocketFile(path.to_owned()) })
     }
 }
 
-impl Drop for ApiSocket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-impl Listener for ApiSocket {
-    type Io = Bounded<UnixStream>;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Self::Io, ()) {
-        let listener = &self.listener;
-        (self.slots.fill(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream)).await, ())
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
+        let _ = std::fs::remove_file(&self.0);
     }
 }

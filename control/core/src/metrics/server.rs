@@ -9,12 +9,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use prometheus::TextEncoder;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use super::collect;
-use crate::connection::{Bounded, Slots};
+use crate::connection::Door;
 use crate::control::Control;
 
 /// The address cannot be listened on.
@@ -28,10 +27,7 @@ pub struct MetricsError {
 }
 
 /// A socket that listens.
-pub struct MetricsServer {
-    listener: TcpListener,
-    slots: Slots,
-}
+pub struct MetricsServer(Door<TcpListener>);
 
 impl MetricsServer {
     /// Listens on `address`.
@@ -40,30 +36,16 @@ impl MetricsServer {
     /// The address is in use, or not here.
     pub async fn open(address: SocketAddr) -> Result<MetricsServer, MetricsError> {
         match TcpListener::bind(address).await {
-            Ok(listener) => Ok(MetricsServer { listener, slots: Slots::new() }),
+            Ok(listener) => Ok(MetricsServer(Door::new(listener))),
             Err(source) => Err(MetricsError { address, source }),
         }
-    }
-}
-
-impl Listener for MetricsServer {
-    type Io = Bounded<TcpStream>;
-    type Addr = ();
-
-    async fn accept(&mut self) -> (Self::Io, ()) {
-        let listener = &self.listener;
-        (self.slots.fill(|cx| listener.poll_accept(cx).map_ok(|(stream, _)| stream)).await, ())
-    }
-
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 
 /// Serves `/metrics` until the runtime ends.
 pub async fn serve(control: Arc<Control>, server: MetricsServer) {
     let router = Router::new().route("/metrics", get(metrics)).with_state(control);
-    if let Err(error) = axum::serve(server, router).await {
+    if let Err(error) = axum::serve(server.0, router).await {
         tracing::error!(%error, "the metrics server ended");
     }
 }
