@@ -51,6 +51,62 @@ pub struct FlowFilter {
     /// One flow by its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
+    /// Source port of the reply direction (`--reply-port-src`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_sport: Option<u16>,
+    /// Destination port of the reply direction (`--reply-port-dst`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_dport: Option<u16>,
+    /// ICMP type of the original direction (`--icmp-type`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_type: Option<u8>,
+    /// ICMP code of the original direction (`--icmp-code`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_code: Option<u8>,
+    /// ICMP identifier (`--icmp-id`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp_id: Option<u16>,
+    /// GRE key of the original direction's source (`--srckey`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub srckey: Option<u16>,
+    /// GRE key of the original direction's destination (`--dstkey`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dstkey: Option<u16>,
+    /// GRE key of the reply direction's source (`--reply-key-src`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_srckey: Option<u16>,
+    /// GRE key of the reply direction's destination (`--reply-key-dst`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_dstkey: Option<u16>,
+    /// Whether source or destination must be translated (`-j`); one of them by its status.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub any_nat: bool,
+}
+
+/// What is to be changed of flows; at least one of these. Options of `conntrack -U`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowChange {
+    /// Mark and mask (`-m MARK[/MASK]`): the mask's bits are cleared, then those of the mark flipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<(u32, u32)>,
+    /// Seconds until the flow runs out unless a packet comes (`-t`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u32>,
+    /// `assured`, `seen-reply`, `fixed-timeout` (`-u`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+}
+
+/// `POST /v1/conntrack/update`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateRequest {
+    /// Which flows.
+    #[serde(default)]
+    pub filter: FlowFilter,
+    /// What of them.
+    pub change: FlowChange,
 }
 
 /// One direction of a flow.
@@ -112,7 +168,7 @@ pub struct Flow {
     pub original: FlowTuple,
     /// As answers have it.
     pub reply: FlowTuple,
-    /// `seen-reply`, `assured`, `confirmed`, `expected`, `snat`, `dnat`, ...
+    /// `expected`, `seen-reply`, `assured`, `confirmed`, `snat`, `dnat`, `fixed-timeout`.
     #[serde(default)]
     pub status: Vec<String>,
     /// Its mark.
@@ -127,10 +183,10 @@ pub struct Flow {
     pub worker: u8,
 }
 
-/// The last line of a listing.
+/// The last line of a listing, and of what was deleted or changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListEnd {
-    /// Flows listed.
+    /// Flows in it.
     pub flows: u64,
 }
 
@@ -153,7 +209,7 @@ pub struct FlowCount {
     pub max: u64,
 }
 
-/// Answer of deleting and flushing.
+/// Answer of flushing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
     /// Flows deleted.
@@ -165,6 +221,8 @@ pub struct Deleted {
 pub struct ConntrackStats {
     /// The worker.
     pub worker: u8,
+    /// The core that it is pinned to.
+    pub core: usize,
     /// Look-ups that found an entry.
     pub found: u64,
     /// Packets that could not be tracked.

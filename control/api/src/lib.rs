@@ -21,8 +21,11 @@
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/conntrack/list` | [`FlowFilter`] | NDJSON: a [`Flow`] a line, then one [`ListEnd`] |
 //! | `GET /v1/conntrack/count` | | [`FlowCount`] |
-//! | `POST /v1/conntrack/delete` | [`FlowFilter`] | [`Deleted`] |
+//! | `POST /v1/conntrack/delete` | [`FlowFilter`] | NDJSON: each deleted [`Flow`] a line, then one [`ListEnd`] |
+//! | `POST /v1/conntrack/update` | [`UpdateRequest`] | NDJSON: each changed [`Flow`] a line, then one [`ListEnd`] |
+//! | `POST /v1/conntrack/watch` | [`WatchRequest`] | NDJSON without end: a [`WatchLine`] a line |
 //! | `POST /v1/conntrack/flush` | | [`Deleted`] |
+//! | `POST /v1/conntrack/top` | [`TopRequest`] | [`Top`] |
 //! | `GET /v1/conntrack/stats` | | `[`[`ConntrackStats`]`]`, one for each worker |
 //!
 //! A listing that ends without [`ListEnd`] was cut short: the daemon stopped, or the reader was too slow.
@@ -30,13 +33,20 @@
 mod flows;
 mod policy;
 mod show;
+mod top;
+mod watch;
 
-pub use flows::{ConntrackStats, Deleted, Flow, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine};
+pub use flows::{
+    ConntrackStats, Deleted, Flow, FlowChange, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine,
+    UpdateRequest,
+};
 pub use policy::{
     ApiError, ApplyReply, ApplyRequest, Diagnostic, FlowHandling, HistoryEntry, PolicyView, ReloadReply,
     Status,
 };
 pub use show::{ConfigView, Drop, Interface, Neighbour, Port, Route, RouteHop, Rule, Set, Worker};
+pub use top::{Top, TopKey, TopRequest, TopRow};
+pub use watch::{EventKind, FlowEvent, Lost, WatchLine, WatchRequest};
 
 /// Bytes of the largest request body: a policy document of 64 MiB, escaped as JSON.
 pub const BODY_LIMIT: usize = 96 << 20;

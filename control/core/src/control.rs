@@ -30,6 +30,7 @@ use crate::lock::locked;
 use crate::log_line::log_line;
 use crate::neighbours::{Action, Table, Time};
 use crate::publisher::Publisher;
+use crate::watch::Watchers;
 use crate::workers::{WorkerError, Workers};
 
 /// Events between the pump and the runtime; the workers' own queue is behind it.
@@ -66,6 +67,7 @@ pub struct Control {
     pub(crate) policy: Mutex<RunningPolicy>,
     pub(crate) history: Mutex<History>,
     pub(crate) workers: Arc<Workers>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) publisher: Publisher,
     pub(crate) neighbours: Mutex<Table>,
     /// Numbers of the timeouts that rules give to flows.
@@ -129,6 +131,7 @@ impl Control {
             policy: Mutex::new(policy),
             history: Mutex::new(boot.history),
             publisher: Publisher::new(Arc::clone(&workers), launch.world),
+            watchers: Watchers::new(Arc::clone(&workers)),
             workers,
             neighbours: Mutex::new(launch.neighbours),
             timeouts: Mutex::new(launch.timeouts),
@@ -280,4 +283,4 @@ fn pump(events: Receiver<Event>) -> mpsc::Receiver<Event> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

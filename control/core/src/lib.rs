@@ -11,7 +11,8 @@
 //! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
 //! | `apply` | policies and reloads |
 //! | `neighbours` | ARP and neighbour discovery |
-//! | `flows`, `groups`, `log_line` | listing flows; multicast groups of the box; what `log` rules write |
+//! | `flows`, `watch` | listing, deleting and changing flows; their events |
+//! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
 pub mod api;
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod neighbours;
 mod publisher;
 pub mod system;
+mod watch;
 mod workers;
 
 pub use apply::ApplyError;

@@ -43,12 +43,13 @@ impl Client {
         if status.is_success() { decode(&bytes).map(Ok) } else { Ok(Err(refusal(status, &bytes))) }
     }
 
-    /// `POST path`, the answer line by line as it comes; `each` is given every line that is not empty.
+    /// `POST path`, the answer line by line as it comes; `each` is given every line that is not empty, and nothing where
+    /// the next one is not there yet.
     pub(crate) async fn lines(
         &self,
         path: &str,
         body: &impl Serialize,
-        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+        mut each: impl FnMut(Option<&[u8]>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut response = self.send(Method::POST, path, encode(body)?).await?;
         let status = response.status();
@@ -65,13 +66,17 @@ impl Client {
                 if rest.ends_with(b"\n") {
                     rest.pop();
                     if !rest.is_empty() {
-                        each(&rest)?;
+                        each(Some(&rest))?;
                     }
                     rest.clear();
                 }
             }
+            each(None)?;
         }
-        if rest.is_empty() { Ok(()) } else { each(&rest) }
+        if !rest.is_empty() {
+            each(Some(&rest))?;
+        }
+        each(None)
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {

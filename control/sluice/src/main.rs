@@ -3,7 +3,8 @@
 //! Exit code 0: done; 1: the answer is no (a policy is refused, a test failed); 2: could not ask.
 
 mod client;
-mod conntrack_line;
+mod print;
+mod screen;
 mod table;
 mod verbs;
 
@@ -92,20 +93,5 @@ async fn run(args: Args) -> Outcome {
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
-    }
-}
-
-/// Prints a value as JSON, on one line.
-fn print_json(value: &impl serde::Serialize) -> Outcome {
-    let text = serde_json::to_string(value).map_err(|e| Failure::CouldNotAsk(e.to_string()))?;
-    print_line(&text)
-}
-
-/// Prints a line. A reader that went away (`| head`) ends the program quietly, as other tools do.
-fn print_line(line: &str) -> Outcome {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}") {
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        other => Ok(other?),
     }
 }

@@ -17,6 +17,11 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// Whether it has no row.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The lines, header first; no trailing blanks.
     pub(crate) fn lines(&self) -> Vec<String> {
         let width: Vec<usize> = (0..self.header.len())

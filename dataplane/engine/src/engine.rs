@@ -139,6 +139,7 @@ impl Engine {
                 }
             }
         }
+        bench.conntrack.tell_events();
         self.arrivals = arrivals;
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::conntrack::{FlowFilter, FlowId, FlowRecord, FlowUpdate};
+use crate::conntrack::{FlowChange, FlowFilter, FlowRecord, Watch};
 use crate::ids::{Generation, InterfaceId, WorkerId};
 use crate::world::{NeighbourKey, World};
 
@@ -16,6 +16,14 @@ pub struct RequestId(pub u64);
 /// A place in a worker's flow table, to go on from. Starts at `Cursor::default()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Cursor(pub u64);
+
+impl Cursor {
+    /// Leaves out the next `places` of the table of one address family; places without a flow count.
+    #[must_use]
+    pub fn skip(self, places: u32) -> Cursor {
+        Cursor(self.0 & !u64::from(u32::MAX) | u64::from((self.0 as u32).saturating_add(places)))
+    }
+}
 
 /// From control to a worker.
 #[derive(Debug)]
@@ -36,7 +44,8 @@ pub enum Command {
         /// Flows, as many as its capacity.
         batch: Vec<FlowRecord>,
     },
-    /// Delete flows that match, from `cursor` on, a bounded number at a time.
+    /// Delete flows that match, from `cursor` on, a bounded number at a time: as many as `batch` has room for, to be
+    /// told which, or without that if it has none.
     Delete {
         /// Names the request.
         request: RequestId,
@@ -44,16 +53,24 @@ pub enum Command {
         cursor: Cursor,
         /// Which flows.
         filter: Arc<FlowFilter>,
+        /// Flows, as many as its capacity.
+        batch: Vec<FlowRecord>,
     },
-    /// Delete or change one flow by its id.
+    /// Change flows that match, from `cursor` on, as many as `batch` has room for.
     Update {
         /// Names the request.
         request: RequestId,
-        /// The flow.
-        flow: FlowId,
-        /// What to do with it.
-        update: FlowUpdate,
+        /// Where to go on.
+        cursor: Cursor,
+        /// Which flows.
+        filter: Arc<FlowFilter>,
+        /// What to change.
+        change: FlowChange,
+        /// Flows, as many as its capacity.
+        batch: Vec<FlowRecord>,
     },
+    /// Tell what happens to flows from now on, or nothing any more.
+    Watch(Option<Watch>),
     /// Leave the poll loop.
     Stop,
 }
@@ -91,15 +108,19 @@ pub enum Event {
         next: Option<Cursor>,
         /// Flows deleted in this step.
         deleted: u64,
+        /// These flows, if there was room for them.
+        batch: Vec<FlowRecord>,
     },
-    /// Answer to [`Command::Update`]; false if there is no such flow.
+    /// Answer to [`Command::Update`].
     Updated {
         /// Names the request.
         request: RequestId,
         /// The worker that answers.
         worker: WorkerId,
-        /// False if there is no such flow.
-        done: bool,
+        /// Where to go on; None at the end of the shard.
+        next: Option<Cursor>,
+        /// Flows as they are now; those that were so already are not among them.
+        batch: Vec<FlowRecord>,
     },
     /// ARP or neighbour discovery received on `interface`.
     Punted {

@@ -53,14 +53,17 @@ impl Worker {
                 let next = self.engine.conntrack().list(now, cursor, &filter, &mut batch);
                 self.shell.notices.answer(Event::Listed { request, worker, next, batch });
             }
-            Command::Delete { request, cursor, filter } => {
-                let (deleted, next) = self.engine.conntrack().delete(now, cursor, &filter, DELETE_BUDGET);
-                self.shell.notices.answer(Event::Deleted { request, worker, next, deleted });
+            Command::Delete { request, cursor, filter, mut batch } => {
+                let budget = if batch.capacity() > 0 { batch.capacity() } else { DELETE_BUDGET };
+                let (deleted, next) =
+                    self.engine.conntrack().delete(now, cursor, &filter, budget, &mut batch);
+                self.shell.notices.answer(Event::Deleted { request, worker, next, deleted, batch });
             }
-            Command::Update { request, flow, update } => {
-                let done = self.engine.conntrack().update(now, flow, update);
-                self.shell.notices.answer(Event::Updated { request, worker, done });
+            Command::Update { request, cursor, filter, change, mut batch } => {
+                let next = self.engine.conntrack().change(now, cursor, &filter, &change, &mut batch);
+                self.shell.notices.answer(Event::Updated { request, worker, next, batch });
             }
+            Command::Watch(watch) => self.engine.conntrack().watch(watch),
             Command::Stop => {}
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sluice_engine::conntrack::{
-    Conntrack, Direction, FlowBudget, FlowFilter, FlowHandle, FlowUpdate, LineOptions, Settings, Status,
+    Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions, Settings, Status,
     Template, TrackHook, Tracked, Zone,
 };
 use sluice_engine::counters::WorkerCounters;
@@ -18,7 +18,7 @@ use sluice_engine::frame::RxChecksum;
 use sluice_engine::ids::{Millis, Now, WorkerId};
 use sluice_engine::message::Cursor;
 use sluice_wire::build::{self, Datagram, IcmpError, Link, Tcp};
-use sluice_wire::{Packet, Parsed, Protocol, TcpFlags, parse};
+use sluice_wire::{Family, Packet, Parsed, Protocol, TcpFlags, parse};
 
 /// `conntrack.max`, and what each family has memory for.
 const MAX: u32 = 24;
@@ -174,7 +174,10 @@ impl World {
         };
         let (mut cursor, mut deleted) = (Cursor::default(), 0);
         for _ in 0..64 {
-            let (some, next) = self.conntrack.delete(self.now(), cursor, &filter, usize::from(b % 8) + 1);
+            let mut gone = Vec::with_capacity(usize::from(a % 8));
+            let budget = usize::from(b % 8) + 1;
+            let (some, next) = self.conntrack.delete(self.now(), cursor, &filter, budget, &mut gone);
+            assert!(gone.len() as u64 <= some);
             deleted += some;
             match next {
                 Some(next) => cursor = next,
@@ -188,15 +191,25 @@ impl World {
         let mut batch = Vec::with_capacity(64);
         self.conntrack.list(self.now(), Cursor::default(), &FlowFilter::default(), &mut batch);
         let Some(record) = batch.get(usize::from(a) % batch.len().max(1)) else { return };
-        let update = match b % 3 {
-            0 => FlowUpdate::Delete,
-            1 => FlowUpdate::Mark { value: b.into(), mask: 0xff },
-            _ => FlowUpdate::Timeout(Millis(u32::from(b) << (a % 14))),
+        let one = FlowFilter { id: Some(record.id), ..FlowFilter::default() };
+        let cursor = match record.family {
+            Family::V4 => Cursor::default(),
+            Family::V6 => Cursor(1 << 32),
         };
-        assert!(self.conntrack.update(self.now(), record.id, update), "a flow that was listed");
-        if update == FlowUpdate::Delete {
-            assert!(!self.conntrack.update(self.now(), record.id, update), "a flow that was deleted");
+        if b % 3 == 0 {
+            let delete = |all: &mut Self| all.conntrack.delete(all.now(), cursor, &one, 2, &mut Vec::new()).0;
+            assert_eq!(delete(self), 1, "a flow that was listed");
+            assert_eq!(delete(self), 0, "a flow that was deleted");
+            return;
         }
+        let change = FlowChange {
+            mark: (b % 3 == 1).then_some((b.into(), 0xff)),
+            timeout: (b % 3 == 2).then_some(Millis(u32::from(b) << (a % 14))),
+            status: if a & 0x80 != 0 { FlowChange::STATUS } else { Status::default() },
+        };
+        let mut changed = Vec::with_capacity(2);
+        self.conntrack.change(self.now(), cursor, &one, &change, &mut changed);
+        assert!(changed.len() <= 1, "one flow was meant");
     }
 
     fn other_settings(&self, a: u8) -> Settings {

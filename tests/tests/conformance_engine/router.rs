@@ -91,7 +91,8 @@ impl Router {
     pub fn flush(&mut self) {
         let (now, mut cursor) = (self.now(), Some(Cursor::default()));
         while let Some(at) = cursor {
-            (_, cursor) = self.engine.conntrack().delete(now, at, &FlowFilter::default(), 64);
+            (_, cursor) =
+                self.engine.conntrack().delete(now, at, &FlowFilter::default(), 64, &mut Vec::new());
         }
     }
 

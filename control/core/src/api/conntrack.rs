@@ -1,32 +1,59 @@
-//! Flows: listed as they come from the workers, a batch at a time, so that memory does not grow with the table.
+//! Flows: listed, deleted and changed as they come from the workers, a batch at a time, so that memory does not grow with
+//! the table; and watched. Who does not read is waited for, and cut off in the end ([`crate::connection`]).
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sluice_api as api;
-use sluice_engine::conntrack::FlowFilter;
+use sluice_engine::conntrack::{EventKind, EventKinds, FlowFilter};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Answer, Json, Refusal, Shared, decode};
-use crate::flows::{self, Listing};
+use crate::control::Control;
+use crate::flows::{self, Task, Walk};
+use crate::watch::{Item, Watcher};
 use crate::workers::WorkerError;
 
+/// A watcher hears something at least so often, so that a connection over which nothing moves is a dead one.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// Bytes of events that are sent at once.
+const CHUNK: usize = 32 << 10;
+
 pub(super) async fn list(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
-    let filter = read_filter(&body)?;
-    let listing = Listing::new(control.workers.clone(), filter);
-    let lines = stream::try_unfold(Some((listing, 0)), next_lines);
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    let filter = read(&body)?;
+    walk(&control, Task::List, &filter)
+}
+
+pub(super) async fn delete(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+    let filter = read(&body)?;
+    walk(&control, Task::Delete, &filter)
+}
+
+pub(super) async fn update(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+    let request: api::UpdateRequest = decode(&body)?;
+    let change = flows::change(&request.change).map_err(bad_request)?;
+    walk(&control, Task::Change(change), &request.filter)
+}
+
+pub(super) async fn watch(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+    let request: api::WatchRequest = read(&body)?;
+    let (filter, kinds) =
+        (flows::filter(&request.filter).map_err(bad_request)?, flows::kinds(&request.events));
+    let watcher = control.watchers.join(kinds).await?;
+    let watching = Watching { watcher, filter, kinds, next_sign: Instant::now() };
+    Ok(lines(stream::unfold(watching, next_events)))
 }
 
 pub(super) async fn count(State(control): Shared) -> Json<api::FlowCount> {
     Json(api::FlowCount { count: control.flow_count(), max: control.budget.max() })
-}
-
-pub(super) async fn delete(State(control): Shared, body: Bytes) -> Answer<api::Deleted> {
-    let filter = read_filter(&body)?;
-    Ok(Json(api::Deleted { deleted: flows::delete(&control.workers, filter).await? }))
 }
 
 pub(super) async fn flush(State(control): Shared) -> Answer<api::Deleted> {
@@ -34,10 +61,11 @@ pub(super) async fn flush(State(control): Shared) -> Answer<api::Deleted> {
 }
 
 pub(super) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStats>> {
-    let stats = (0..).zip(&control.counters).map(|(worker, counters)| {
+    let stats = (0..).zip(&control.counters).zip(&control.cores).map(|((worker, counters), &core)| {
         let counters = &counters.conntrack;
         api::ConntrackStats {
             worker,
+            core,
             found: counters.found.get(),
             invalid: counters.invalid.get(),
             insert: counters.insert.get(),
@@ -52,30 +80,97 @@ pub(super) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStat
     Json(stats.collect())
 }
 
-/// No body means all flows.
-fn read_filter(body: &[u8]) -> Result<FlowFilter, Refusal> {
-    let filter: api::FlowFilter = if body.is_empty() { api::FlowFilter::default() } else { decode(body)? };
-    flows::filter(&filter).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))
+/// A body; none means all flows.
+fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
+    if body.is_empty() { Ok(T::default()) } else { decode(body) }
 }
 
-type Progress = Option<(Listing, u64)>;
+fn bad_request(error: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, error)
+}
+
+/// Does something with the flows that match, and tells them as they come.
+fn walk(control: &Control, task: Task, filter: &api::FlowFilter) -> Result<Response, Refusal> {
+    let filter = flows::filter(filter).map_err(bad_request)?;
+    let walk = Walk::new(Arc::clone(&control.workers), task, filter);
+    Ok(lines(stream::try_unfold(Some((walk, 0)), next_flows)))
+}
+
+fn lines<S>(lines: S) -> Response
+where
+    S: Stream<Item = Result<Bytes, WorkerError>> + Send + 'static,
+{
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+type Progress = Option<(Walk, u64)>;
 
 /// The next batch as lines, and how many flows there were so far; behind the last, the line that says so.
-async fn next_lines(progress: Progress) -> Result<Option<(Bytes, Progress)>, WorkerError> {
-    let Some((mut listing, mut listed)) = progress else { return Ok(None) };
+async fn next_flows(progress: Progress) -> Result<Option<(Bytes, Progress)>, WorkerError> {
+    let Some((mut walk, mut told)) = progress else { return Ok(None) };
     let mut lines = Vec::new();
     loop {
-        let Some((worker, batch)) = listing.next().await? else {
-            push_line(&mut lines, &api::ListEnd { flows: listed });
+        let Some((worker, batch)) = walk.next().await? else {
+            push_line(&mut lines, &api::ListEnd { flows: told });
             return Ok(Some((lines.into(), None)));
         };
         for flow in batch {
             push_line(&mut lines, &flows::describe(flow, worker));
         }
-        listed += batch.len() as u64;
+        told += batch.len() as u64;
         // A filter may leave nothing of a batch.
         if !lines.is_empty() {
-            return Ok(Some((lines.into(), Some((listing, listed)))));
+            return Ok(Some((lines.into(), Some((walk, told)))));
+        }
+    }
+}
+
+/// One who watches, and what.
+struct Watching {
+    watcher: Watcher,
+    filter: FlowFilter,
+    kinds: EventKinds,
+    /// When a line is due, be it an empty one.
+    next_sign: Instant,
+}
+
+/// The next events as lines; an empty line where there are none for long.
+async fn next_events(mut watching: Watching) -> Option<(Result<Bytes, WorkerError>, Watching)> {
+    let mut lines = Vec::new();
+    while lines.is_empty() {
+        match timeout_at(watching.next_sign, watching.watcher.next()).await {
+            Err(_) => lines.push(b'\n'),
+            Ok(item) => watching.push(&mut lines, item?),
+        }
+    }
+    while lines.len() < CHUNK
+        && let Some(item) = watching.watcher.ready()
+    {
+        watching.push(&mut lines, item);
+    }
+    watching.next_sign = Instant::now() + SIGN_OF_LIFE;
+    Some((Ok(lines.into()), watching))
+}
+
+impl Watching {
+    /// Adds a line, if what happened is wanted.
+    fn push(&self, lines: &mut Vec<u8>, item: Item) {
+        let (worker, time, event) = match item {
+            Item::Lost(lost) => return push_line(lines, &api::Lost { lost }),
+            Item::Event(worker, time, event) => (worker, time, event),
+        };
+        if self.kinds.contains(event.kind) && self.filter.matches(&event.flow) {
+            let line = api::FlowEvent {
+                event: match event.kind {
+                    EventKind::New => api::EventKind::New,
+                    EventKind::Update => api::EventKind::Update,
+                    EventKind::Destroy => api::EventKind::Destroy,
+                },
+                by_user: event.by_user,
+                time,
+                flow: flows::describe(&event.flow, worker),
+            };
+            push_line(lines, &line);
         }
     }
 }

@@ -6,6 +6,7 @@
 mod conntrack;
 mod show;
 mod socket;
+mod top;
 
 use std::sync::Arc;
 
@@ -56,6 +57,9 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/conntrack/list", post(conntrack::list))
         .route("/v1/conntrack/count", get(conntrack::count))
         .route("/v1/conntrack/delete", post(conntrack::delete))
+        .route("/v1/conntrack/update", post(conntrack::update))
+        .route("/v1/conntrack/watch", post(conntrack::watch))
+        .route("/v1/conntrack/top", post(top::top))
         .route("/v1/conntrack/flush", post(conntrack::flush))
         .route("/v1/conntrack/stats", get(conntrack::stats))
         .fallback(unknown)

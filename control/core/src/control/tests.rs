@@ -41,11 +41,11 @@ fn worker(id: WorkerId, mut world: Arc<World>, events: Sender<Event>) -> Sender<
                     let next = (end < flows).then_some(Cursor(end));
                     Event::Listed { request, worker: id, next, batch }
                 }
-                Command::Delete { request, cursor, .. } => {
+                Command::Delete { request, cursor, batch, .. } => {
                     let deleted = flows.min(100);
                     flows -= deleted;
                     let next = (flows > 0).then_some(Cursor(cursor.0 + deleted));
-                    Event::Deleted { request, worker: id, next, deleted }
+                    Event::Deleted { request, worker: id, next, deleted, batch }
                 }
                 _ => continue,
             };
@@ -57,7 +57,7 @@ fn worker(id: WorkerId, mut world: Arc<World>, events: Sender<Event>) -> Sender<
     sender
 }
 
-fn flow(id: u64) -> FlowRecord {
+pub(crate) fn flow(id: u64) -> FlowRecord {
     let tuple = TupleRecord {
         src: [10, 0, 0, 9].into(),
         dst: [192, 0, 2, 7].into(),

@@ -7,7 +7,8 @@ use sluice_api::{ApplyReply, ApplyRequest, FlowHandling, Interface, ReloadReply}
 use sluice_config::{Diagnostics, InterfaceNames, Policy, System};
 
 use crate::client::{Client, refused};
-use crate::{Failure, Outcome, print_json, print_line};
+use crate::print::{print_json, print_line};
+use crate::{Failure, Outcome};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {

@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 use sluice_api::{ConfigView, Drop, Interface, Neighbour, PolicyView, Route, Rule, Set, Worker};
 
 use crate::client::Client;
+use crate::print::{print_json, print_line};
 use crate::table::Table;
-use crate::{Failure, Outcome, print_json, print_line};
+use crate::{Failure, Outcome};
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {

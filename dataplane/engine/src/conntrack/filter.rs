@@ -1,12 +1,13 @@
 //! Which flows a command is about: the options of `conntrack -L` and `-D`. All that is given must hold.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_wire::{Family, Protocol};
 
 use super::info::{Direction, Status};
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::template::{Zone, ZoneId};
+use crate::ids::Millis;
 
 /// Which flows. The default is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct FlowFilter {
     pub status: Status,
     /// Bits that must not be set; `-u UNSET` is not SEEN_REPLY.
     pub status_clear: Status,
+    /// At least one of these bits must be set; none given: no matter (`-j`: translated either way).
+    pub status_any: Status,
 }
 
 /// Which tuples of one direction.
@@ -52,6 +55,10 @@ pub struct TupleFilter {
     pub icmp_id: Option<u16>,
     /// Zone of this direction alone (`--orig-zone`, `--reply-zone`).
     pub zone: Option<ZoneId>,
+    /// GRE key of the source.
+    pub srckey: Option<u16>,
+    /// GRE key of the destination.
+    pub dstkey: Option<u16>,
 }
 
 /// An address and how many of its leading bits count.
@@ -64,6 +71,15 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// Its first address.
+    pub fn masked(&self) -> IpAddr {
+        let ones = |len: u8, bits: u32| u128::MAX.checked_shl(bits - u32::from(len).min(bits)).unwrap_or(0);
+        match self.address {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & ones(self.len, 32) as u32).into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & ones(self.len, 128)).into(),
+        }
+    }
+
     /// Whether `address` is in it; never true across families.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address) {
@@ -90,6 +106,7 @@ impl FlowFilter {
             && self.mark.is_none_or(|(value, mask)| flow.mark & mask == value & mask)
             && flow.status.contains(self.status)
             && flow.status.0 & self.status_clear.0 == 0
+            && (self.status_any.0 == 0 || flow.status.0 & self.status_any.0 != 0)
             && self.state.as_deref().is_none_or(|state| flow.state == Some(state))
             && self.original.matches(&flow.original)
             && self.reply.matches(&flow.reply)
@@ -109,39 +126,42 @@ impl TupleFilter {
     }
 
     fn matches_transport(&self, transport: &TupleTransport) -> bool {
-        let (ports, icmp) = match *transport {
-            TupleTransport::Ports { sport, dport } => (Some((sport, dport)), None),
-            TupleTransport::Icmp { kind, code, id } => (None, Some((kind, code, id))),
-            TupleTransport::Gre { .. } | TupleTransport::None => (None, None),
+        let (ports, icmp, keys) = match *transport {
+            TupleTransport::Ports { sport, dport } => (Some((sport, dport)), None, None),
+            TupleTransport::Icmp { kind, code, id } => (None, Some((kind, code, id)), None),
+            TupleTransport::Gre { srckey, dstkey } => (None, None, Some((srckey, dstkey))),
+            TupleTransport::None => (None, None, None),
         };
         self.sport.is_none_or(|wanted| ports.is_some_and(|(sport, _)| sport == wanted))
             && self.dport.is_none_or(|wanted| ports.is_some_and(|(_, dport)| dport == wanted))
             && self.icmp_type.is_none_or(|wanted| icmp.is_some_and(|(kind, _, _)| kind == wanted))
             && self.icmp_code.is_none_or(|wanted| icmp.is_some_and(|(_, code, _)| code == wanted))
             && self.icmp_id.is_none_or(|wanted| icmp.is_some_and(|(_, _, id)| id == wanted))
+            && self.srckey.is_none_or(|wanted| keys.is_some_and(|(src, _)| src == wanted))
+            && self.dstkey.is_none_or(|wanted| keys.is_some_and(|(_, dst)| dst == wanted))
     }
 }
 
-/// A change to one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowUpdate {
-    /// Remove it.
-    Delete,
-    /// Set the bits of its mark that the mask names.
-    Mark {
-        /// The bits.
-        value: u32,
-        /// Which of them.
-        mask: u32,
-    },
-    /// Let it run out so many milliseconds from now.
-    Timeout(crate::ids::Millis),
+/// What is to be changed of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowChange {
+    /// Its mark: the bits of the second number are cleared, then those of the first are flipped, which sets the mark
+    /// where all are cleared (`-m MARK[/MASK]`).
+    pub mark: Option<(u32, u32)>,
+    /// It runs out so long from now, unless a packet comes.
+    pub timeout: Option<Millis>,
+    /// Bits that are set from now on, of [`FlowChange::STATUS`].
+    pub status: Status,
+}
+
+impl FlowChange {
+    /// Bits of the status that may be set by hand, as the kernel has it.
+    pub const STATUS: Status = Status::SEEN_REPLY.with(Status::ASSURED).with(Status::FIXED_TIMEOUT);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Millis;
 
     fn flow() -> FlowRecord {
         let [a, b] = ["10.1.0.2", "10.2.0.2"].map(|address| address.parse().unwrap());
@@ -165,6 +185,21 @@ mod tests {
 
     fn prefix(address: &str, len: u8) -> Option<Prefix> {
         Some(Prefix { address: address.parse().unwrap(), len })
+    }
+
+    #[test]
+    fn a_prefix_begins_with_its_first_address() {
+        let cases = [
+            ("10.1.2.3", 32, "10.1.2.3"),
+            ("10.1.2.3", 24, "10.1.2.0"),
+            ("10.1.2.3", 0, "0.0.0.0"),
+            ("2001:db8:1:2:3::4", 64, "2001:db8:1:2::"),
+            ("2001:db8::1", 0, "::"),
+            ("::1", 128, "::1"),
+        ];
+        for (address, len, first) in cases {
+            assert_eq!(prefix(address, len).unwrap().masked().to_string(), first, "{address}/{len}");
+        }
     }
 
     #[test]
@@ -201,6 +236,13 @@ mod tests {
             ("zone of both directions", FlowFilter { zone: Some(ZoneId(5)), ..all() }, false),
             ("status", FlowFilter { status: Status::SEEN_REPLY, ..all() }, true),
             ("other status", FlowFilter { status: Status::ASSURED, ..all() }, false),
+            (
+                "a status of two",
+                FlowFilter { status_any: Status::DNAT.with(Status::SEEN_REPLY), ..all() },
+                true,
+            ),
+            ("none of two", FlowFilter { status_any: Status::DNAT.with(Status::SNAT), ..all() }, false),
+            ("gre key", original(TupleFilter { srckey: Some(80), ..any() }), false),
             ("unset status", FlowFilter { status_clear: Status::SEEN_REPLY, ..all() }, false),
         ];
         for (name, filter, expected) in cases {

@@ -16,6 +16,7 @@
 //! | `template`, `aside` | zones and timeouts that rules give, and where they are kept |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
 //! | `record`, `filter`, `walk` | listing, deleting, changing |
+//! | `events` | what happens to flows, for who watches |
 //! | `class` | gauges by protocol and state |
 //!
 //! What it does not do yet: expectations.
@@ -24,6 +25,7 @@
 mod aside;
 mod budget;
 mod class;
+mod events;
 mod evict;
 mod filter;
 mod flow;
@@ -51,29 +53,31 @@ use std::sync::Arc;
 use sluice_wire::{Family, Packet, Transport};
 
 use self::budget::Lease;
+use self::events::Events;
 use self::evict::Sweep;
 use self::nat::PortDraw;
 use self::pending::PendingFlow;
 use self::table::{Shared, Table};
 use self::track::{Context, Followed, judge_in};
 use self::tuple::{FamilyKeys, Seeds};
-use self::walk::Position;
 use crate::engine::EngineConfig;
 use crate::frame::RxChecksum;
 use crate::ids::Now;
-use crate::message::Cursor;
 use crate::verdict::DropReason;
 
 pub use self::budget::FlowBudget;
 pub use self::class::CLASSES;
-pub use self::filter::{FlowFilter, FlowUpdate, Prefix, TupleFilter};
+pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
+pub use self::filter::{FlowChange, FlowFilter, Prefix, TupleFilter};
 pub use self::info::{
     ActionId, CtInfo, CtState, Direction, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
 pub use self::nat::{Manip, Mapping, NatRange};
 pub use self::pending::Pending;
-pub use self::record::{Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport};
+pub use self::record::{
+    Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport, protocol_name,
+};
 pub use self::settings::{LogInvalid, SctpTimeouts, Settings, TcpTimeouts, Timeouts};
 pub use self::template::{Template, TimeoutsId, Zone, ZoneId};
 pub use self::tuple::Key;
@@ -86,8 +90,6 @@ pub struct Conntrack {
     seeds: Seeds,
     sweep_v4: Sweep,
     sweep_v6: Sweep,
-    /// Whether flows were counted at the last packet or listing: what is listed then.
-    acct: bool,
 }
 
 impl Conntrack {
@@ -104,11 +106,12 @@ impl Conntrack {
                 lease: Lease::default(),
                 counters: Arc::clone(&config.counters),
                 ports: PortDraw::new(config.seed ^ u64::from(config.worker.0)),
+                acct: false,
+                events: Events::default(),
             },
             seeds,
             sweep_v4: Sweep::default(),
             sweep_v6: Sweep::default(),
-            acct: false,
         }
     }
 
@@ -177,7 +180,8 @@ impl Conntrack {
     ) -> Tracked {
         let (direction, timeouts) = (Direction::Original, &settings.timeouts);
         let mut cx = Context { now, settings, packet, frame, hook, checksum, template, direction, timeouts };
-        self.acct = settings.acct;
+        self.shared.acct = settings.acct;
+        self.events_from(now);
         if let Transport::Icmp { .. } | Transport::Icmpv6 { .. } = packet.transport
             && let Some(tracked) = icmp_error::judge(self, &cx)
         {
@@ -255,10 +259,13 @@ impl Conntrack {
 
     /// Sets a flow's mark.
     pub fn set_mark(&mut self, flow: FlowHandle, mark: u32) {
-        match flow.family {
-            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| flow.mark = mark),
-            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| flow.mark = mark),
+        let before = match flow.family {
+            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
+            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
         };
+        if before.is_some_and(|before| before != mark) {
+            self.note_mark(flow);
+        }
     }
 
     /// What [`Conntrack::store`] kept; None if nothing is.
@@ -283,14 +290,15 @@ impl Conntrack {
     /// flow of the packet that it answers, `nf_ct_attach`), even where that flow is only pending.
     pub fn close(&mut self, now: Now, settings: &Settings, flow: FlowHandle) {
         match flow.family {
-            Family::V4 => self.v4.close(&self.shared, now.tick, settings, flow.index),
-            Family::V6 => self.v6.close(&self.shared, now.tick, settings, flow.index),
+            Family::V4 => self.v4.close(&mut self.shared, now.tick, settings, flow.index),
+            Family::V6 => self.v6.close(&mut self.shared, now.tick, settings, flow.index),
         }
     }
 
     /// Removes flows that ran out, at most `budget` of each family; returns how many. Call it once a poll: it also
     /// keeps `conntrack.max` exact, and clears a table that is nearly full.
     pub fn expire(&mut self, now: Now, budget: usize) -> usize {
+        self.events_from(now);
         let shared = &mut self.shared;
         let expired = self.v4.expire(shared, now.tick, budget) + self.v6.expire(shared, now.tick, budget);
         if shared.budget.is_nearly_full() {
@@ -299,53 +307,6 @@ impl Conntrack {
         }
         shared.lease.settle(&shared.budget);
         expired
-    }
-
-    /// Fills `batch` up to its capacity with flows that match, from `cursor` on; None at the end. Looks at a bounded
-    /// number of flows, so a batch may come back empty with more to follow.
-    pub fn list(
-        &self,
-        now: Now,
-        cursor: Cursor,
-        filter: &FlowFilter,
-        batch: &mut Vec<FlowRecord>,
-    ) -> Option<Cursor> {
-        let Position { family, place } = Position::from_cursor(cursor);
-        let (shared, acct) = (&self.shared, self.acct);
-        let next = match family {
-            Family::V4 if filter.family == Some(Family::V6) => None,
-            Family::V4 => self.v4.list(shared, now, acct, place, filter, batch),
-            Family::V6 => self.v6.list(shared, now, acct, place, filter, batch),
-        };
-        Position::following(family, next)
-    }
-
-    /// Deletes flows that match, from `cursor` on, at most `budget` of them and looking at a bounded number. Returns
-    /// how many, and where to go on.
-    pub fn delete(
-        &mut self,
-        now: Now,
-        cursor: Cursor,
-        filter: &FlowFilter,
-        budget: usize,
-    ) -> (u64, Option<Cursor>) {
-        let Position { family, place } = Position::from_cursor(cursor);
-        let shared = &mut self.shared;
-        let (deleted, next) = match family {
-            Family::V4 => self.v4.delete(shared, now, place, filter, budget),
-            Family::V6 => self.v6.delete(shared, now, place, filter, budget),
-        };
-        (deleted, Position::following(family, next))
-    }
-
-    /// Deletes or changes one flow; false if there is no such flow.
-    pub fn update(&mut self, now: Now, flow: FlowId, update: FlowUpdate) -> bool {
-        let Position { family, place } = Position::of(flow);
-        let shared = &mut self.shared;
-        match family {
-            Family::V4 => self.v4.update(shared, now.tick, flow, place, update),
-            Family::V6 => self.v6.update(shared, now.tick, flow, place, update),
-        }
     }
 
     /// Flows in the shard, those included that are pending, or ran out and were not removed yet.

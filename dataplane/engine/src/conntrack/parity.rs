@@ -8,6 +8,7 @@ use sluice_wire::{Parsed, parse};
 use super::*;
 use crate::counters::WorkerCounters;
 use crate::ids::WorkerId;
+use crate::message::Cursor;
 
 const TCP: u8 = 6;
 const GRE: u8 = 47;

@@ -7,13 +7,18 @@ use sluice_wire::{Family, Protocol};
 
 use super::info::{Direction, Status};
 use super::template::{Zone, ZoneId};
-use crate::ids::Millis;
+use crate::ids::{Millis, WorkerId};
 
 /// A flow's id, unique while the process runs: worker, place and how often the place was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FlowId(pub u64);
 
 impl FlowId {
+    /// The worker whose flow it is.
+    pub fn worker(self) -> WorkerId {
+        WorkerId((self.0 >> 56) as u8)
+    }
+
     /// The 32 bits that `-o id` prints; the kernel's id is as short, and as unlike a counter.
     pub fn printed(self) -> u32 {
         (self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
@@ -119,17 +124,22 @@ impl FlowRecord {
 
     /// The protocol's name in that line.
     pub fn protocol_name(&self) -> &'static str {
-        match self.protocol {
-            Protocol::TCP => "tcp",
-            Protocol::UDP => "udp",
-            Protocol::UDPLITE => "udplite",
-            Protocol::ICMP => "icmp",
-            Protocol::ICMPV6 => "icmpv6",
-            Protocol::SCTP => "sctp",
-            Protocol::GRE => "gre",
-            Protocol::DCCP => "dccp",
-            _ => "unknown",
-        }
+        protocol_name(self.protocol)
+    }
+}
+
+/// A protocol's name as `conntrack -L` prints it.
+pub fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::TCP => "tcp",
+        Protocol::UDP => "udp",
+        Protocol::UDPLITE => "udplite",
+        Protocol::ICMP => "icmp",
+        Protocol::ICMPV6 => "icmpv6",
+        Protocol::SCTP => "sctp",
+        Protocol::GRE => "gre",
+        Protocol::DCCP => "dccp",
+        _ => "unknown",
     }
 }
 

@@ -12,6 +12,7 @@ use sluice_wire::{Parsed, parse};
 use super::*;
 use crate::counters::WorkerCounters;
 use crate::ids::{Millis, WorkerId};
+use crate::message::Cursor;
 
 const RECORDINGS: &str = include_str!("../../testdata/tracker.txt");
 
@@ -264,7 +265,10 @@ fn replay(lines: &[&str]) -> Vec<String> {
                 ["flush"] => {
                     let mut cursor = Some(Cursor::default());
                     while let Some(from) = cursor {
-                        cursor = replay.conntrack.delete(replay.now, from, &FlowFilter::default(), 100).1;
+                        cursor = replay
+                            .conntrack
+                            .delete(replay.now, from, &FlowFilter::default(), 100, &mut Vec::new())
+                            .1;
                     }
                 }
                 ["in", state, hex] => {

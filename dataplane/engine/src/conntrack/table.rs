@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::aside::Aside;
 use super::budget::{FlowBudget, Lease};
+use super::events::Events;
 use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
@@ -37,6 +38,9 @@ pub(super) struct Shared {
     pub(super) counters: Arc<WorkerCounters>,
     /// Ports for flows whose own is taken.
     pub(super) ports: PortDraw,
+    /// Whether flows were counted at the last packet: what is listed then.
+    pub(super) acct: bool,
+    pub(super) events: Events,
 }
 
 impl Shared {
@@ -330,6 +334,9 @@ impl<A: Address> Table<A> {
 
     /// The rest of removing a flow that is in no slot of the wheel any more.
     fn drop_flow(&mut self, shared: &mut Shared, place: u32, flow: Flow<A>) {
+        if shared.events.are_watched() {
+            self.tell_end(shared, place);
+        }
         self.forget(place, &flow);
         self.wheel.release(place);
         if let Some(flow) = self.flow_mut(place) {

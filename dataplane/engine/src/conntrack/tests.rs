@@ -10,19 +10,20 @@ mod template;
 use super::*;
 use crate::counters::WorkerCounters;
 use crate::ids::{InterfaceId, Millis, WorkerId};
+use crate::message::Cursor;
 
 /// A shard, and what it is judged by.
-struct Shard {
-    conntrack: Conntrack,
+pub(super) struct Shard {
+    pub(super) conntrack: Conntrack,
     counters: Arc<WorkerCounters>,
-    settings: Settings,
+    pub(super) settings: Settings,
     /// What `raw` asks for the packets.
     template: Template,
-    now: Now,
+    pub(super) now: Now,
 }
 
 impl Shard {
-    fn new(worker: u8, budget: &Arc<FlowBudget>, capacity: u32) -> Shard {
+    pub(super) fn new(worker: u8, budget: &Arc<FlowBudget>, capacity: u32) -> Shard {
         let counters = Arc::new(WorkerCounters::new(0));
         let config = EngineConfig {
             worker: WorkerId(worker),
@@ -48,7 +49,7 @@ impl Shard {
     }
 
     /// Judges a packet, and confirms its flow if it begins one.
-    fn pass(&mut self, frame: &[u8]) -> Option<FlowHandle> {
+    pub(super) fn pass(&mut self, frame: &[u8]) -> Option<FlowHandle> {
         match self.track(frame) {
             Tracked::Flow { flow, .. } => Some(flow),
             Tracked::New(pending) => self.conntrack.confirm(self.now, &self.settings, pending).ok(),
@@ -56,8 +57,15 @@ impl Shard {
         }
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(super) fn wait(&mut self, ms: u64) {
         self.now = Now::from_nanos(self.now.nanos + ms * 1_000_000);
+    }
+
+    /// Changes at most one flow of IPv4.
+    pub(super) fn change(&mut self, filter: &FlowFilter, change: &FlowChange) -> Option<FlowRecord> {
+        let mut batch = Vec::with_capacity(1);
+        self.conntrack.change(self.now, Cursor::default(), filter, change, &mut batch);
+        batch.pop()
     }
 
     fn list(&self, filter: &FlowFilter, batch: usize) -> Vec<FlowRecord> {
@@ -101,25 +109,26 @@ fn datagram(protocol: u8, a: u8, b: u8, l4: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn udp(a: u8, b: u8, sport: u16, dport: u16) -> Vec<u8> {
+pub(super) fn udp(a: u8, b: u8, sport: u16, dport: u16) -> Vec<u8> {
     let ports = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
     datagram(17, a, b, &[&ports[..], &[0, 8, 0, 0]].concat())
 }
 
-fn tcp(a: u8, b: u8, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
+pub(super) fn tcp(a: u8, b: u8, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
     let (sport, dport) = if a < b { ([4, 0], [0, 80]) } else { ([0, 80], [4, 0]) };
     let numbers = [seq.to_be_bytes(), ack.to_be_bytes()].concat();
     datagram(6, a, b, &[&sport[..], &dport, &numbers, &[0x50, flags, 0xff, 0xff, 0, 0, 0, 0]].concat())
 }
 
-fn budget(max: u32) -> Arc<FlowBudget> {
+pub(super) fn budget(max: u32) -> Arc<FlowBudget> {
     Arc::new(FlowBudget::new(max))
 }
 
-const SYN: u8 = 2;
-const SYN_ACK: u8 = 0x12;
-const ACK: u8 = 0x10;
-const RST_ACK: u8 = 0x14;
+pub(super) const SYN: u8 = 2;
+pub(super) const SYN_ACK: u8 = 0x12;
+pub(super) const ACK: u8 = 0x10;
+pub(super) const RST_ACK: u8 = 0x14;
+pub(super) const FIN_ACK: u8 = 0x11;
 
 #[test]
 fn a_flow_over_ipv4_takes_118_bytes_with_its_share_of_everything() {
@@ -283,13 +292,19 @@ fn marks_and_deletions_reach_their_flow_and_no_later_one() {
     let mut shard = Shard::new(3, &budget(10), 8);
     shard.pass(&udp(1, 2, 3, 4));
     let [record] = shard.list(&FlowFilter::default(), 9)[..] else { panic!("one flow") };
-    let now = shard.now;
-    assert!(shard.conntrack.update(now, record.id, FlowUpdate::Mark { value: 0xff, mask: 0x0f }));
-    assert_eq!(shard.list(&FlowFilter::default(), 9)[0].mark, 0x0f);
-    assert!(shard.conntrack.update(now, record.id, FlowUpdate::Delete));
+    let one = FlowFilter { id: Some(record.id), ..FlowFilter::default() };
+    let set = |mark| FlowChange { mark: Some(mark), ..FlowChange::default() };
+    for (change, mark) in [((0xff, u32::MAX), 0xff), ((0x10, 0xf0), 0x1f), ((1, 0), 0x1e)] {
+        assert_eq!(shard.change(&one, &set(change)).map(|record| record.mark), Some(mark));
+    }
+    assert_eq!(shard.change(&one, &set((0x1e, u32::MAX))), None, "it is so already");
+    let assured = FlowChange { status: FlowChange::STATUS, ..FlowChange::default() };
+    assert!(shard.change(&one, &assured).unwrap().status.contains(Status::ASSURED));
+    assert_eq!(shard.conntrack.delete(shard.now, Cursor::default(), &one, 9, &mut Vec::new()).0, 1);
     shard.pass(&udp(1, 2, 3, 4));
-    assert!(!shard.conntrack.update(now, record.id, FlowUpdate::Delete), "the place has another flow");
+    assert_eq!(shard.change(&one, &set((9, 0))), None, "the place has another flow");
     assert_eq!(shard.list(&FlowFilter::default(), 9).len(), 1);
+    shard.check();
 }
 
 #[test]
@@ -363,7 +378,7 @@ proptest! {
                 Happening::Delete(port) => {
                     let original = TupleFilter { sport: Some(port), ..TupleFilter::default() };
                     let filter = FlowFilter { original, ..FlowFilter::default() };
-                    shard.conntrack.delete(shard.now, Cursor::default(), &filter, 5);
+                    shard.conntrack.delete(shard.now, Cursor::default(), &filter, 5, &mut Vec::new());
                 }
                 Happening::Close => {
                     let key = key(&shard.conntrack, &tcp(1, 2, ACK, 0, 0));

@@ -136,16 +136,17 @@ impl<A: Address> Table<A> {
         };
         cx.timeouts = self.aside.timeouts(place, status, cx.settings);
         let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
-        let (before, class) = (flow.status, flow.class());
+        let (before, state_before, class) = (flow.status, flow.state, flow.class());
         let judged = judge(flow, cx);
-        if let (Judged::Accept { .. } | Judged::Pass | Judged::Delete, Direction::Reply) =
-            (&judged, cx.direction)
-        {
+        if let (Judged::Accept { .. } | Judged::Pass, Direction::Reply) = (&judged, cx.direction) {
             flow.status = flow.status.with(Status::SEEN_REPLY);
         }
         let now_class = flow.class();
         if now_class != class {
             shared.move_class(class, now_class);
+        }
+        if shared.events.are_watched() {
+            shared.events.compare(place, before, state_before, flow);
         }
         match judged {
             Judged::Accept { timeout } => {
@@ -161,7 +162,13 @@ impl<A: Address> Table<A> {
                 }
                 return Followed::Known(invalid(shared));
             }
-            Judged::Delete => self.remove(shared, place),
+            Judged::Delete => {
+                self.remove(shared, place);
+                // Its end was told as the kernel tells it, before the answer counts; rules see the answer.
+                if let (Direction::Reply, Some(flow)) = (cx.direction, self.flow_mut(place)) {
+                    flow.status = flow.status.with(Status::SEEN_REPLY);
+                }
+            }
             Judged::Reopen => {
                 self.remove(shared, place);
                 return self.begin(shared, key, cx);
@@ -219,17 +226,23 @@ impl<A: Address> Table<A> {
         if settings.acct {
             self.aside.account_bytes(place, Direction::Original, bytes);
         }
+        if shared.events.are_watched() {
+            self.tell_begin(shared, now, place);
+        }
         Some(place)
     }
 
     /// The router resets the connection by itself.
-    pub(super) fn close(&mut self, shared: &Shared, now: Tick, settings: &Settings, place: u32) {
+    pub(super) fn close(&mut self, shared: &mut Shared, now: Tick, settings: &Settings, place: u32) {
         let Some(flow) = self.flow(place).filter(|flow| flow.is_live(now)) else { return };
         let timeout = self.aside.timeouts(place, flow.status, settings).tcp.close;
         let Some(flow) = self.flow_mut(place) else { return };
-        let class = flow.class();
+        let (status, state, class) = (flow.status, flow.state, flow.class());
         if let Track::Tcp(_) = flow.track {
             flow.state = TcpState::Close as u8;
+            if shared.events.are_watched() {
+                shared.events.compare(place, status, state, flow);
+            }
             let now_class = flow.class();
             shared.move_class(class, now_class);
             self.refresh(place, now.after(timeout));

@@ -1,12 +1,15 @@
 //! Listing, deleting and changing flows for control: a bounded step at a time, between bursts.
 
+use std::ops::Range;
+
 use sluice_wire::{Family, Protocol};
 
-use super::filter::{FlowFilter, FlowUpdate};
-use super::icmp;
+use super::filter::{FlowChange, FlowFilter};
+use super::flow::Flow;
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::table::{Shared, Table};
 use super::tuple::{Address, Tuple};
+use super::{Conntrack, icmp};
 use crate::ids::{Now, Tick};
 use crate::message::Cursor;
 
@@ -49,13 +52,82 @@ impl Position {
     }
 }
 
+impl Conntrack {
+    /// Fills `batch` up to its capacity with flows that match, from `cursor` on; None at the end. Looks at a bounded
+    /// number of flows, so a batch may come back empty with more to follow.
+    pub fn list(
+        &self,
+        now: Now,
+        cursor: Cursor,
+        filter: &FlowFilter,
+        batch: &mut Vec<FlowRecord>,
+    ) -> Option<Cursor> {
+        let Position { family, place } = Position::from_cursor(cursor);
+        let shared = &self.shared;
+        let next = match family {
+            Family::V4 if filter.family == Some(Family::V6) => None,
+            Family::V4 => self.v4.list(shared, now, place, filter, batch),
+            Family::V6 => self.v6.list(shared, now, place, filter, batch),
+        };
+        Position::following(family, next)
+    }
+
+    /// Deletes flows that match, from `cursor` on, at most `budget` of them and looking at a bounded number; `gone` is
+    /// given as many of them as it has room for. Returns how many, and where to go on.
+    pub fn delete(
+        &mut self,
+        now: Now,
+        cursor: Cursor,
+        filter: &FlowFilter,
+        budget: usize,
+        gone: &mut Vec<FlowRecord>,
+    ) -> (u64, Option<Cursor>) {
+        self.begin_request(now);
+        let Position { family, place } = Position::from_cursor(cursor);
+        let (shared, budget) = (&mut self.shared, budget as u64);
+        let (deleted, next) = match family {
+            Family::V4 => self.v4.delete(shared, now, place, filter, budget, gone),
+            Family::V6 => self.v6.delete(shared, now, place, filter, budget, gone),
+        };
+        self.end_request();
+        (deleted, Position::following(family, next))
+    }
+
+    /// Changes flows that match, from `cursor` on, until `batch` is full of them as they are then, and looking at a
+    /// bounded number. A flow that is so already is left out. Returns where to go on.
+    pub fn change(
+        &mut self,
+        now: Now,
+        cursor: Cursor,
+        filter: &FlowFilter,
+        change: &FlowChange,
+        batch: &mut Vec<FlowRecord>,
+    ) -> Option<Cursor> {
+        self.begin_request(now);
+        let Position { family, place } = Position::from_cursor(cursor);
+        let shared = &mut self.shared;
+        let next = match family {
+            Family::V4 => self.v4.change(shared, now, place, filter, change, batch),
+            Family::V6 => self.v6.change(shared, now, place, filter, change, batch),
+        };
+        self.end_request();
+        Position::following(family, next)
+    }
+}
+
 impl<A: Address> Table<A> {
     /// The record of a live flow.
-    pub(super) fn record(&self, shared: &Shared, now: Now, acct: bool, place: u32) -> Option<FlowRecord> {
+    pub(super) fn record(&self, shared: &Shared, now: Now, place: u32) -> Option<FlowRecord> {
         let flow = self.flow(place).filter(|flow| flow.is_live(now.tick))?;
-        let (tuple, outward) = (flow.original(), self.outward_at(place)?);
+        Some(self.describe(shared, now, place, flow))
+    }
+
+    /// The record of a flow at a place, live or not.
+    pub(super) fn describe(&self, shared: &Shared, now: Now, place: u32, flow: &Flow<A>) -> FlowRecord {
+        let tuple = flow.original();
+        let outward = self.outward_at(place).unwrap_or(tuple);
         let start = self.aside.start(place);
-        Some(FlowRecord {
+        FlowRecord {
             id: self.id(shared.worker, place),
             family: A::FAMILY,
             protocol: Protocol(tuple.protocol),
@@ -66,75 +138,113 @@ impl<A: Address> Table<A> {
             status: flow.status,
             mark: flow.mark,
             zone: self.aside.zone(place, flow),
-            accounting: acct.then(|| self.aside.accounting(place)),
+            accounting: shared.acct.then(|| self.aside.accounting(place)),
             start,
             age: start.map(|start| now.nanos.saturating_sub(start)),
-        })
+        }
     }
 
-    /// Lists from `from` on until `batch` is full or `steps` places were looked at; where to go on, if not at the
-    /// end.
-    pub(super) fn list(
+    /// The places to look at in one step from `from` on: of a filter that names one flow, its place alone.
+    fn step(&self, shared: &Shared, from: u32, filter: &FlowFilter) -> Range<u32> {
+        let Some(id) = filter.id else { return from..self.places().min(from.saturating_add(STEP)) };
+        let Position { family, place } = Position::of(id);
+        let is_here = family == A::FAMILY && place < self.places() && self.id(shared.worker, place) == id;
+        if is_here && from <= place { place..place + 1 } else { 0..0 }
+    }
+
+    /// Where to go on behind a step.
+    fn behind(&self, end: u32, filter: &FlowFilter) -> Option<u32> {
+        (filter.id.is_none() && end < self.places()).then_some(end)
+    }
+
+    /// Lists from `from` on until `batch` is full or enough places were looked at; where to go on, if not at the end.
+    fn list(
         &self,
         shared: &Shared,
         now: Now,
-        acct: bool,
         from: u32,
         filter: &FlowFilter,
         batch: &mut Vec<FlowRecord>,
     ) -> Option<u32> {
-        let end = self.places().min(from.saturating_add(STEP));
-        for place in from..end {
+        let step = self.step(shared, from, filter);
+        for place in step.clone() {
             if batch.len() == batch.capacity() {
                 return Some(place);
             }
-            batch.extend(self.record(shared, now, acct, place).filter(|record| filter.matches(record)));
+            batch.extend(self.record(shared, now, place).filter(|record| filter.matches(record)));
         }
-        (end < self.places()).then_some(end)
+        self.behind(step.end, filter)
     }
 
     /// Deletes from `from` on, at most `budget`; how many, and where to go on, if not at the end.
-    pub(super) fn delete(
+    fn delete(
         &mut self,
         shared: &mut Shared,
         now: Now,
         from: u32,
         filter: &FlowFilter,
-        budget: usize,
+        budget: u64,
+        gone: &mut Vec<FlowRecord>,
     ) -> (u64, Option<u32>) {
-        let end = self.places().min(from.saturating_add(STEP));
+        let step = self.step(shared, from, filter);
         let mut deleted = 0;
-        for place in from..end {
-            if deleted as usize >= budget {
+        for place in step.clone() {
+            if deleted >= budget {
                 return (deleted, Some(place));
             }
-            if self.record(shared, now, false, place).is_some_and(|record| filter.matches(&record)) {
-                self.remove(shared, place);
-                deleted += 1;
+            let Some(record) = self.record(shared, now, place).filter(|record| filter.matches(record)) else {
+                continue;
+            };
+            self.remove(shared, place);
+            deleted += 1;
+            if gone.len() < gone.capacity() {
+                gone.push(record);
             }
         }
-        (deleted, (end < self.places()).then_some(end))
+        (deleted, self.behind(step.end, filter))
     }
 
-    /// Changes the flow with this id; false if it is gone.
-    pub(super) fn update(
+    /// Changes flows from `from` on until `batch` is full; where to go on, if not at the end.
+    fn change(
         &mut self,
         shared: &mut Shared,
-        now: Tick,
-        id: FlowId,
-        place: u32,
-        update: FlowUpdate,
-    ) -> bool {
-        if self.id(shared.worker, place) != id {
-            return false;
+        now: Now,
+        from: u32,
+        filter: &FlowFilter,
+        change: &FlowChange,
+        batch: &mut Vec<FlowRecord>,
+    ) -> Option<u32> {
+        let step = self.step(shared, from, filter);
+        for place in step.clone() {
+            if batch.len() == batch.capacity() {
+                return Some(place);
+            }
+            let meant = self.record(shared, now, place).is_some_and(|record| filter.matches(&record));
+            if meant && self.change_one(shared, now.tick, place, change) {
+                batch.extend(self.record(shared, now, place));
+            }
         }
-        let Some(flow) = self.flow_mut(place).filter(|flow| flow.is_live(now)) else { return false };
-        match update {
-            FlowUpdate::Delete => self.remove(shared, place),
-            FlowUpdate::Mark { value, mask } => flow.mark = flow.mark & !mask | value & mask,
-            FlowUpdate::Timeout(timeout) => self.refresh(place, now.after(timeout)),
+        self.behind(step.end, filter)
+    }
+
+    /// Changes a flow; false if it is so already.
+    fn change_one(&mut self, shared: &mut Shared, now: Tick, place: u32, change: &FlowChange) -> bool {
+        let Some(flow) = self.flow_mut(place) else { return false };
+        let (mark, status, class) = (flow.mark, flow.status, flow.class());
+        flow.mark = change.mark.map_or(mark, |(value, mask)| mark & !mask ^ value);
+        flow.status = status.with(change.status);
+        let changed = flow.mark != mark || flow.status != status || change.timeout.is_some();
+        let now_class = flow.class();
+        if now_class != class {
+            shared.move_class(class, now_class);
         }
-        true
+        if let Some(timeout) = change.timeout {
+            self.refresh(place, now.after(timeout));
+        }
+        if changed && shared.events.are_watched() {
+            self.tell_change_by_user(shared, place);
+        }
+        changed
     }
 }
 
