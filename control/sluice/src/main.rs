@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, policy, show};
+use verbs::{conntrack, policy, show, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
     Conntrack(Box<conntrack::ConntrackArgs>),
+    /// Show what the router is doing now: interfaces, workers, flows, drops, busiest rules and talkers.
+    Top(top::TopArgs),
 }
 
 /// Why a verb ended without doing what it was asked.
@@ -93,5 +95,6 @@ async fn run(args: Args) -> Outcome {
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
+        Verb::Top(a) => top::top(&client, &a, args.json).await,
     }
 }

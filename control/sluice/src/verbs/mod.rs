@@ -3,3 +3,4 @@
 pub(crate) mod conntrack;
 pub(crate) mod policy;
 pub(crate) mod show;
+pub(crate) mod top;
