@@ -225,6 +225,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether it is the word `off`, however that is written.
+    pub(crate) fn is_off(&self, node: &Node<'a>) -> bool {
+        matches!(&node.value, Value::Scalar(scalar) if boolean(&scalar.text) == Some(false))
+    }
+
     /// A boolean.
     pub(crate) fn boolean(&mut self, node: &Node<'a>, what: &str) -> Option<bool> {
         let text = self.text(node, what)?;

@@ -18,6 +18,8 @@ pub struct SystemFile {
     pub interfaces: String,
     /// Further top-level sections.
     pub more: String,
+    /// `memory.mbufs`.
+    pub mbufs: u32,
 }
 
 impl Default for SystemFile {
@@ -28,6 +30,7 @@ impl Default for SystemFile {
                          wan: {device: \"kernel:wan0\", addresses: [10.2.0.1/24, \"fd00:2::1/64\"]}\n"
                 .into(),
             more: String::new(),
+            mbufs: 16384,
         }
     }
 }
@@ -42,9 +45,9 @@ impl SystemFile {
     pub fn text(&self, lab: &Lab) -> String {
         let dir = lab.dir().display();
         format!(
-            "workers: {{count: {}, idle: yield}}\nmemory: {{hugepages: off, mbufs: 16384}}\ninterfaces:\n{}\
+            "workers: {{count: {}, idle: yield}}\nmemory: {{hugepages: off, mbufs: {}}}\ninterfaces:\n{}\
              control: {{api: {dir}/api.sock, metrics: \"127.0.0.1:9843\"}}\npolicy: {dir}/policy.yaml\nstate: {dir}/state\n{}",
-            self.workers, self.interfaces, self.more
+            self.workers, self.mbufs, self.interfaces, self.more
         )
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Source: Linux Documentation/networking/nf_conntrack-sysctl.rst.
 
+use super::capacity::{self, Adaptive, Share, SourceQuota};
 use crate::decode::{Reader, boolean};
 use crate::diagnostics::ValueError;
 use crate::yaml::Node;
@@ -11,7 +12,7 @@ use super::timeouts::{self, Timeouts};
 /// `conntrack:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conntrack {
-    /// Most flows in the table.
+    /// Most flows in the table; 0: no limit but memory.
     pub max: u32,
     /// Hash buckets: a hint.
     pub buckets: Option<u32>,
@@ -39,6 +40,19 @@ pub struct Conntrack {
     pub frag_high_thresh: u32,
     /// `timeouts:`.
     pub timeouts: Timeouts,
+    /// `reserve_local`; None: a default part of `max`, see [`Conntrack::reserve`].
+    pub reserve_local: Option<Share>,
+    /// `quota.per_source`.
+    pub source_quota: Option<SourceQuota>,
+    /// `adaptive`.
+    pub adaptive: Option<Adaptive>,
+}
+
+impl Conntrack {
+    /// Places that are kept for flows to and from the router itself.
+    pub fn reserve(&self) -> u32 {
+        capacity::reserve(self.reserve_local, self.max)
+    }
 }
 
 impl Default for Conntrack {
@@ -58,6 +72,9 @@ impl Default for Conntrack {
             tcp_max_retrans: 3,
             frag_high_thresh: 4 << 20,
             timeouts: Timeouts::default(),
+            reserve_local: None,
+            source_quota: None,
+            adaptive: None,
         }
     }
 }
@@ -74,7 +91,7 @@ pub enum LogInvalid {
     All,
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "max",
     "buckets",
     "expect_max",
@@ -89,6 +106,9 @@ const KEYS: [&str; 14] = [
     "tcp_max_retrans",
     "frag_high_thresh",
     "timeouts",
+    "reserve_local",
+    "quota",
+    "adaptive",
 ];
 
 /// Reads `conntrack:`. Booleans may be written as the sysctls are, `0` and `1`.
@@ -111,7 +131,7 @@ pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Conntrack 
     let number = |reader: &mut Reader<'a>, key: &str, min: u32, max: u32| {
         fields.get(key).and_then(|node| reader.number(node, &format!("`{key}`"), min, max))
     };
-    settings.max = number(reader, "max", 1, MAX_FLOWS).unwrap_or(settings.max);
+    settings.max = number(reader, "max", 0, MAX_FLOWS).unwrap_or(settings.max);
     settings.buckets = number(reader, "buckets", 1, MAX_FLOWS);
     settings.expect_max = number(reader, "expect_max", 1, MAX_FLOWS);
     let retrans = number(reader, "tcp_max_retrans", 0, 255).and_then(|n| u8::try_from(n).ok());
@@ -127,6 +147,11 @@ pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Conntrack 
     if let Some(node) = fields.get("timeouts") {
         settings.timeouts = Timeouts::decode(reader, node);
     }
+    let max = settings.max;
+    settings.reserve_local =
+        fields.get("reserve_local").and_then(|node| capacity::reserve_local(reader, node, max));
+    settings.source_quota = fields.get("quota").and_then(|node| capacity::quota(reader, node));
+    settings.adaptive = fields.get("adaptive").and_then(|node| capacity::adaptive(reader, node, max));
     settings
 }
 

@@ -3,6 +3,7 @@
 //! A [`System`] has passed every check that needs no look at the machine: addresses and routes fit together, every next
 //! hop is on a link, names are usable. Whether a device exists is found out by the daemon.
 
+mod capacity;
 mod check;
 mod conntrack;
 mod decode;
@@ -22,6 +23,7 @@ use crate::diagnostics::Diagnostics;
 use crate::rate::Rate;
 use crate::source::{Span, folder, read_text};
 
+pub use capacity::{Adaptive, Share, SourceQuota};
 pub use conntrack::{Conntrack, LogInvalid};
 pub use timeouts::{TimeoutOverrides, Timeouts};
 

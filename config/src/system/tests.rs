@@ -191,7 +191,28 @@ fn what_is_wrong_is_refused_and_placed() {
             with_two("conntrack: {timeouts: {udp: 5x}}"),
             "4:29: `5x` is no duration; write it as 30s, 10m, 1h30m or 5d, or in seconds",
         ),
-        (with_two("conntrack: {max: -1}"), "4:18: `max` must be a number from 1 to 268435456, not `-1`"),
+        (with_two("conntrack: {max: -1}"), "4:18: `max` must be a number from 0 to 268435456, not `-1`"),
+        (
+            with_two("conntrack: {reserve_local: 2x}"),
+            "4:28: `2x` is neither a number of flows nor a part of `max` such as 60%",
+        ),
+        (
+            with_two("conntrack: {max: 100, reserve_local: 100%}"),
+            "4:38: `reserve_local` keeps 100 of 100 places: none is left for other flows",
+        ),
+        (with_two("conntrack: {quota: {per_source: {prefix_v4: 24}}}"), "4:33: `per_source` needs `max`"),
+        (
+            with_two("conntrack: {quota: {per_source: {max: 9, prefix_v4: 33}}}"),
+            "4:53: `prefix_v4` must be a number from 1 to 32, not `33`",
+        ),
+        (
+            with_two("conntrack: {max: 1000, adaptive: {start: 90%, end: 800}}"),
+            "4:34: `start` is 900 flows, and must be less than `end`, 800",
+        ),
+        (
+            with_two("conntrack: {max: 0, adaptive: {start: 90%}}"),
+            "4:31: `adaptive` is a part of `max`, which is no limit here: give numbers of flows",
+        ),
         (
             with_two("icmp: {ratelimit: 5/fortnight}"),
             "4:19: `5/fortnight` is no rate; write it as 10/second (or minute, hour, day)",
@@ -208,6 +229,32 @@ fn what_is_wrong_is_refused_and_placed() {
         let shown: Vec<String> = found.iter().map(brief).collect();
         assert_eq!(shown, [expected], "{text}");
     }
+}
+
+#[test]
+fn the_table_is_shared_out_as_the_file_says() {
+    let conntrack = |text: &str| {
+        let text = format!("interfaces: {{a: {{device: \"kernel:eth0\"}}}}\nconntrack: {text}\n");
+        System::parse("s.yaml", &text).unwrap_or_else(|errors| panic!("{errors}")).0.conntrack
+    };
+    let reserves = [
+        ("{}", 2048),
+        ("{max: 100}", 0),
+        ("{max: 10000000}", 4096),
+        ("{max: 1000, reserve_local: 2%}", 20),
+        ("{max: 1000, reserve_local: 7}", 7),
+        ("{reserve_local: 0}", 0),
+    ];
+    for (text, reserve) in reserves {
+        assert_eq!(conntrack(text).reserve(), reserve, "{text}");
+    }
+    let off = conntrack("{quota: off, adaptive: no}");
+    assert_eq!((off.source_quota, off.adaptive), (None, None));
+    assert_eq!(conntrack("{quota: {per_source: off}}").source_quota, None);
+    let quota = conntrack("{quota: {per_source: {max: 200}}}").source_quota;
+    assert_eq!(quota, Some(SourceQuota { max: 200, prefix_v4: 32, prefix_v6: 64 }));
+    let adaptive = conntrack("{max: 1000, adaptive: {end: 2000}}").adaptive.unwrap();
+    assert_eq!((adaptive.start.of(1000), adaptive.end.of(1000)), (600, 2000));
 }
 
 /// A finding without its file: `line:col: message / hint`.

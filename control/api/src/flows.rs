@@ -205,7 +205,7 @@ pub enum ListLine {
 pub struct FlowCount {
     /// Flows in the table.
     pub count: u64,
-    /// `conntrack.max`.
+    /// `conntrack.max`; 0: no limit.
     pub max: u64,
 }
 

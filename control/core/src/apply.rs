@@ -202,8 +202,7 @@ impl Control {
 
     async fn put_system_in_force(&self, new: System, text: String) -> Result<(), ApplyError> {
         locked(&self.kernel).configure_taps(&new)?;
-        self.budget.set_max(new.conntrack.max);
-        self.budget.set_buckets(new.conntrack.buckets.unwrap_or(0));
+        system::share_out(&self.budget, &new.conntrack, self.flow_capacity);
         let interfaces = groups::with_groups(&system::interfaces(&new, &self.macs), &groups::read());
         let fib = Arc::new(Fib::new(&topology::routes(&new), &interfaces));
         let settings = Arc::new(system::settings(&new, &locked(&self.timeouts)));

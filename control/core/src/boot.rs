@@ -116,13 +116,14 @@ impl Boot {
             settings: Arc::new(system::settings(&self.system, &timeouts)),
             interfaces: Arc::clone(&interfaces),
         };
-        let budget = FlowBudget::new(self.system.conntrack.max);
-        budget.set_buckets(self.system.conntrack.buckets.unwrap_or(0));
+        let flow_capacity = self.system.conntrack.max.max(LEAST_CAPACITY);
+        let budget = FlowBudget::default();
+        system::share_out(&budget, &self.system.conntrack, flow_capacity);
         Launch {
             world: Arc::new(world),
             budget: Arc::new(budget),
             counters: (0..count).map(|_| Arc::new(WorkerCounters::new(interfaces.len()))).collect(),
-            flow_capacity: self.system.conntrack.max.max(LEAST_CAPACITY),
+            flow_capacity,
             neighbours,
             timeouts,
         }

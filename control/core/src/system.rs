@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_compiler::{TimeoutRegistry, topology};
 use sluice_config::System;
 use sluice_config::system::{self as config, Device};
-use sluice_engine::conntrack;
+use sluice_engine::conntrack::{self, FlowBudget};
 use sluice_engine::ids::{InterfaceId, Millis, PortId};
 use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
 use sluice_wire::{MacAddr, Protocol};
@@ -103,6 +103,25 @@ fn conntrack_settings(
         frag_high_thresh: from.frag_high_thresh,
         timeouts: timeouts(&from.timeouts),
         own_timeouts,
+        adaptive: from.adaptive.map(|adaptive| conntrack::Adaptive {
+            start: adaptive.start.of(from.max),
+            end: adaptive.end.of(from.max),
+        }),
+        source_quota: from.source_quota.map(|quota| conntrack::SourceQuota {
+            max: quota.max,
+            prefix_v4: quota.prefix_v4,
+            prefix_v6: quota.prefix_v6,
+        }),
+    }
+}
+
+/// Sets what all workers share of the table: its limit, what of it is kept for the router, room to count sources.
+pub(crate) fn share_out(budget: &FlowBudget, from: &config::Conntrack, capacity: u32) {
+    budget.set_max(from.max);
+    budget.set_buckets(from.buckets.unwrap_or(0));
+    budget.set_reserve(from.reserve());
+    if from.source_quota.is_some() {
+        budget.count_sources(capacity);
     }
 }
 

@@ -32,6 +32,18 @@ pub(crate) fn config(system: &System, debug_eal: bool) -> Result<DataplaneConfig
     })
 }
 
+/// Flows that each worker has memory for from the start: its share of all, and a quarter more, since hashes are not even.
+/// None where memory is to be saved.
+pub(crate) fn resident_flows(system: &System, capacity: u32) -> u32 {
+    if system.memory.hugepages == config::Hugepages::Off {
+        return 0;
+    }
+    let all = if system.conntrack.max == 0 { capacity } else { system.conntrack.max };
+    let workers = u32::try_from(system.workers.placement.count()).unwrap_or(u32::MAX).max(1);
+    let share = all.div_ceil(workers);
+    share.saturating_add(share / 4).min(capacity)
+}
+
 /// The core of each worker.
 fn cores(placement: &Placement) -> Result<Vec<usize>> {
     let usable: Vec<usize> =

@@ -87,6 +87,7 @@ fn start(
         budget: Arc::clone(&launch.budget),
         counters: launch.counters.clone(),
         flow_capacity: launch.flow_capacity,
+        resident_flows: dataplane::resident_flows(system, launch.flow_capacity),
         seed: RandomState::new().hash_one(std::process::id()),
     })?;
     boot.remember();

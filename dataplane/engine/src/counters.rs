@@ -94,10 +94,49 @@ pub struct ConntrackCounters {
     pub error: Counter,
     /// Look-ups begun again; always 0 here, kept for the name.
     pub search_restart: Counter,
+    /// Entries removed from a table that had refused a packet: unassured ones and those that are closing.
+    pub swept: Counter,
+    /// Entries in places that are kept for the router's own traffic, when they were made.
+    pub reserved: Counter,
+    /// Entries that no room was left to count for their source's quota.
+    pub quota_uncounted: Counter,
+    /// What timeouts are multiplied by, in 65,536ths (gauge): 65,536 but where they shrink as the table fills.
+    pub timeout_factor: Counter,
     /// Entries in the shard now (gauge).
     pub entries: Counter,
     /// Entries by protocol class and state (gauges), indexed as `conntrack` documents.
     pub by_state: [Counter; 32],
+}
+
+/// Bounds that polls are counted by, in microseconds: a poll is in the first whose bound it does not exceed, or behind
+/// the last.
+pub const POLL_BOUNDS: [u32; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+
+/// How long polls took, with packets or without: from the first queue to the last transmission, the pauses of an idle
+/// worker left out. On a core that other programs use as well, time that they took is in it.
+#[derive(Debug, Default)]
+pub struct PollCounters {
+    /// Polls by duration, see [`POLL_BOUNDS`].
+    pub by_duration: [Counter; POLL_BOUNDS.len() + 1],
+    /// TSC cycles of all of them.
+    pub cycles: Counter,
+    /// TSC cycles of the longest one but for the very first, which pays for memory that was never used (gauge).
+    pub longest: Counter,
+}
+
+impl PollCounters {
+    /// Counts a poll of `cycles` TSC cycles; `bounds` are [`POLL_BOUNDS`] in cycles.
+    #[inline]
+    pub fn note(&self, cycles: u64, bounds: &[u64; POLL_BOUNDS.len()]) {
+        let at = bounds.iter().position(|bound| cycles <= *bound).unwrap_or(POLL_BOUNDS.len());
+        if let Some(counter) = self.by_duration.get(at) {
+            counter.add(1);
+        }
+        self.cycles.add(cycles);
+        if cycles > self.longest.get() {
+            self.longest.set(cycles);
+        }
+    }
 }
 
 /// Everything one worker counts. Shared with the collector; written by that worker alone.
@@ -127,6 +166,8 @@ pub struct WorkerCounters {
     pub busy_cycles: Counter,
     /// TSC cycles of rounds without.
     pub idle_cycles: Counter,
+    /// How long polls took.
+    pub polls: PollCounters,
     /// Packets that polls returned.
     pub polled_packets: Counter,
     /// Packets that took the stored decision of their flow.
@@ -149,8 +190,26 @@ impl WorkerCounters {
             idle_polls: Counter::default(),
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
+            polls: PollCounters::default(),
             polled_packets: Counter::default(),
             fast_path: Counter::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_is_counted_once_by_the_first_bound_that_holds_it() {
+        let bounds = POLL_BOUNDS.map(|micros| u64::from(micros) * 1000);
+        let polls = PollCounters::default();
+        for cycles in [0, 1000, 1001, 200_000, 10_000_001, 7] {
+            polls.note(cycles, &bounds);
+        }
+        let counted: Vec<u64> = polls.by_duration.iter().map(Counter::get).collect();
+        assert_eq!(counted, [3, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+        assert_eq!((polls.longest.get(), polls.cycles.get()), (10_000_001, 10_202_009));
     }
 }

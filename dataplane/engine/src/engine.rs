@@ -27,6 +27,9 @@ use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
 /// Frames that are worked through together: enough to hide memory's latency, few enough to stay in the first cache.
 const BURST: usize = 64;
 
+/// Flows of each family that are looked at for their end in one poll.
+const EXPIRIES: usize = 64;
+
 /// What an engine is made with; fixed while it runs.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -213,7 +216,7 @@ impl Engine {
 
     /// Work that time asks for: expiry of flows, the end of those whose address is gone, a bounded step of each. Called once a poll round.
     pub fn tick(&mut self, now: Now) {
-        self.conntrack.expire(now, 64);
+        self.conntrack.expire(now, &self.world.settings.conntrack, EXPIRIES);
         if let Some(cursor) = self.borrowed {
             let interfaces = &self.world.interfaces;
             let still_ours = |address| interfaces.kind(address) == AddressKind::Local;
@@ -368,7 +371,7 @@ fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Trac
     if arrival.packet.fragment.is_part() {
         return track::stray(bench);
     }
-    bench.conntrack.track(
+    let tracked = bench.conntrack.track(
         bench.now,
         &bench.world.settings.conntrack,
         &arrival.packet,
@@ -378,6 +381,28 @@ fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Trac
         arrival.raw.template,
         arrival.key.as_ref(),
         arrival.hint,
+    );
+    match tracked {
+        Tracked::Drop(DropReason::ConntrackFull) => find_room(bench, frame, arrival),
+        tracked => tracked,
+    }
+}
+
+/// A packet that found the table full: if it is to the router itself, there may be places kept for it.
+#[cold]
+fn find_room(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Tracked {
+    let destination = arrival.packet.addrs.dst();
+    if bench.world.interfaces.kind(destination) == AddressKind::Routed {
+        return Tracked::Drop(DropReason::ConntrackFull);
+    }
+    bench.conntrack.track_for_router(
+        bench.now,
+        &bench.world.settings.conntrack,
+        &arrival.packet,
+        frame.bytes(),
+        frame.l4_checksum,
+        arrival.raw.template,
+        arrival.key.as_ref(),
     )
 }
 

@@ -100,6 +100,8 @@ drop_reasons! {
     PolicyOutput = "policy_output",
     /// The connection tracking table is full and nothing in it could be evicted.
     ConntrackFull = "conntrack_full",
+    /// The source has as many flows in the table as it may have.
+    ConntrackQuota = "conntrack_quota",
     /// The flow could not be entered: it clashed with one that came meanwhile.
     ConntrackClash = "conntrack_clash",
     /// The tracker refuses the packet itself, as netfilter does where a retransmission is owed.

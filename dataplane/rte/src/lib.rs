@@ -33,7 +33,7 @@ mod rss;
 mod tests;
 pub mod vdev;
 
-pub use alloc::LargePageAllocator;
+pub use alloc::{LargePageAllocator, populate};
 pub use burst::{BURST, Burst, Drain};
 pub use eal::{Eal, EalConfig, LcoreGuard, PortIndex, SocketId, free_huge_pages_mb, tsc};
 pub use error::Error;

@@ -20,6 +20,7 @@ use crate::config::{Idle, StartConfig};
 use crate::exit::{Exit, Way};
 use crate::hold::Hold;
 use crate::idle::Idler;
+use crate::memory;
 use crate::notice::Notices;
 use crate::poll::{Input, Worker};
 use crate::shell::{Peer, Relay, Shell};
@@ -159,12 +160,14 @@ impl Seat {
             budget: outfit.start.budget,
             counters: Arc::clone(&outfit.counters),
         };
+        let mut engine = Engine::new(engine, Arc::clone(&world));
+        memory::settle(engine.conntrack().memory(outfit.start.resident_flows));
         let account = Account::new(outfit.counters, &world.interfaces, self.ports.len());
         let interface_ports: Box<[PortId]> =
             world.interfaces.iter().map(|(_, interface)| interface.port).collect();
         Worker {
             id: self.id,
-            engine: Engine::new(engine, world),
+            engine,
             shell: Shell {
                 now: Now::default(),
                 ports: self.ports,

@@ -17,6 +17,12 @@ impl Clock {
         Clock { start, factor: u64::try_from(factor).unwrap_or(u64::MAX) }
     }
 
+    /// So many microseconds in TSC ticks.
+    pub(crate) fn ticks(&self, micros: u32) -> u64 {
+        let nanos = u128::from(micros) * 1000;
+        u64::try_from((nanos << 32) / u128::from(self.factor.max(1))).unwrap_or(u64::MAX)
+    }
+
     /// The time at TSC `ticks`. The counter may differ by some ticks between CPUs: what is before the start is the start.
     #[inline]
     pub(crate) fn at(&self, ticks: u64) -> Now {
@@ -36,5 +42,6 @@ mod tests {
         let nanos = clock.at(1000 + 2_300_000_000 * day).nanos;
         assert!(nanos.abs_diff(day * 1_000_000_000) < 100_000, "{nanos}");
         assert_eq!(clock.at(990).nanos, 0);
+        assert!(clock.ticks(200).abs_diff(460_000) <= 1, "{}", clock.ticks(200));
     }
 }

@@ -122,6 +122,9 @@ pub struct StartConfig {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// Flows that each worker's shard has memory for.
     pub flow_capacity: u32,
+    /// Flows of each family whose memory each worker has the kernel give before it polls, at most: what is touched for the
+    /// first time later holds a poll up for half a millisecond. 0: none.
+    pub resident_flows: u32,
     /// Random, kept for the life of the process: hash seeds, flow ids.
     pub seed: u64,
 }

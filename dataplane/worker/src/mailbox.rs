@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::TryRecvError;
 use sluice_engine::Origin;
 use sluice_engine::ids::{Millis, WorkerId};
-use sluice_engine::message::{Command, Event};
+use sluice_engine::message::{Command, DELETE_STEP, Event};
 use sluice_engine::world::{NeighbourKey, NeighbourState, World};
 use sluice_rte::Mbuf;
 
@@ -13,7 +13,7 @@ use crate::poll::{Worker, frame, port};
 use crate::shell::{Fate, Keys};
 use crate::source::{Source, Tag};
 
-/// Commands taken in one round: each may take some ten microseconds, and the queues fill meanwhile.
+/// Commands taken in one round: the queues fill meanwhile.
 const COMMANDS_A_ROUND: usize = 4;
 
 /// Next hops whose packets on hold are settled in one round.
@@ -22,11 +22,9 @@ const NEIGHBOURS_A_ROUND: usize = 16;
 /// How often packets on hold are looked at for their timeout.
 const SWEEP_INTERVAL: Millis = Millis(100);
 
-/// Flows that one step of a deletion removes.
-const DELETE_BUDGET: usize = 256;
-
 impl Worker {
-    /// Takes some commands; false after [`Command::Stop`], or when control is gone.
+    /// Takes some commands, but only one that works through flows, since that takes some ten microseconds; false after
+    /// [`Command::Stop`], or when control is gone.
     pub(crate) fn mailbox(&mut self) -> bool {
         for _ in 0..COMMANDS_A_ROUND {
             // One answer may wait for room: until it is gone, nothing is taken that would make another.
@@ -35,7 +33,16 @@ impl Worker {
             }
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(command) => self.obey(command),
+                Ok(command) => {
+                    let is_long = matches!(
+                        command,
+                        Command::List { .. } | Command::Delete { .. } | Command::Update { .. }
+                    );
+                    self.obey(command);
+                    if is_long {
+                        return true;
+                    }
+                }
                 Err(TryRecvError::Empty) => return true,
             }
         }
@@ -54,7 +61,7 @@ impl Worker {
                 self.shell.notices.answer(Event::Listed { request, worker, next, batch });
             }
             Command::Delete { request, cursor, filter, mut batch } => {
-                let budget = if batch.capacity() > 0 { batch.capacity() } else { DELETE_BUDGET };
+                let budget = if batch.capacity() > 0 { batch.capacity() } else { DELETE_STEP };
                 let (deleted, next) =
                     self.engine.conntrack().delete(now, cursor, &filter, budget, &mut batch);
                 self.shell.notices.answer(Event::Deleted { request, worker, next, deleted, batch });

@@ -1,6 +1,8 @@
 //! How large packet buffers are, and where their memory comes from.
 
-use sluice_rte::{HEADROOM, free_huge_pages_mb, memory_needed, vdev};
+use std::ops::Range;
+
+use sluice_rte::{HEADROOM, free_huge_pages_mb, memory_needed, populate, vdev};
 
 use crate::config::{DataplaneConfig, Device, Hugepages};
 use crate::error::StartError;
@@ -91,6 +93,26 @@ fn available_mb() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024)
+}
+
+/// Has the kernel give these ranges of a worker's tables memory now, unless that is more than half of what is left: then
+/// they have it as they are used, and some polls take longer.
+pub(crate) fn settle(ranges: impl Iterator<Item = Range<usize>>) {
+    let ranges: Vec<Range<usize>> = ranges.filter(|range| !range.is_empty()).collect();
+    let wanted_mb = ranges.iter().map(|range| range.len() as u64).sum::<u64>() >> 20;
+    let left_mb = available_mb().unwrap_or(u64::MAX);
+    if wanted_mb > left_mb / 2 {
+        tracing::warn!(
+            wanted_mb,
+            left_mb,
+            "flow tables are not touched beforehand: too little memory is free"
+        );
+        return;
+    }
+    let all = ranges.into_iter().map(populate).fold(true, |all, done| all & done);
+    if !all {
+        tracing::info!("the kernel gives flow tables their memory only as they are used");
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
+use sluice_engine::counters::POLL_BOUNDS;
 use sluice_engine::ids::{InterfaceId, PortId, Tick, WorkerId};
 use sluice_engine::message::Command;
 use sluice_engine::{DropReason, Engine, Frame, Origin, RxChecksum, Verdict};
@@ -53,25 +54,31 @@ impl Worker {
     /// Polls until [`Command::Stop`]; calls `polling` after the first round.
     pub(crate) fn run(&mut self, polling: impl FnOnce()) {
         let mut polling = Some(polling);
+        let bounds = POLL_BOUNDS.map(|micros| self.clock.ticks(micros));
         let mut then = tsc();
         loop {
             self.shell.now = self.clock.at(then);
             let packets = self.round();
             let go_on = self.mailbox();
             let moved = self.shell.flush();
-            if let Some(polling) = polling.take() {
-                polling();
+            let end = tsc();
+            match polling.take() {
+                Some(polling) => polling(),
+                None => self.shell.account.counters.polls.note(end.wrapping_sub(then), &bounds),
             }
             if !go_on {
                 self.shell.drain();
                 return;
             }
-            if packets + moved > 0 {
+            let end = if packets + moved > 0 {
                 self.idler.busy();
+                end
             } else {
                 self.idler.empty();
-            }
-            then = self.count_round(then, packets);
+                tsc()
+            };
+            self.count_round(end.wrapping_sub(then), packets);
+            then = end;
         }
     }
 
@@ -162,20 +169,18 @@ impl Worker {
         self.shell.dispatch_all(&mut self.burst, &fates, &keys);
     }
 
-    /// Counts the round that began at TSC `then`; returns the TSC now.
+    /// Counts a round of `cycles` TSC cycles, and the pause behind it.
     #[inline]
-    fn count_round(&self, then: u64, packets: usize) -> u64 {
-        let now = tsc();
+    fn count_round(&self, cycles: u64, packets: usize) {
         let counters = &self.shell.account.counters;
         if packets > 0 {
             counters.busy_polls.add(1);
-            counters.busy_cycles.add(now.wrapping_sub(then));
+            counters.busy_cycles.add(cycles);
             counters.polled_packets.add(packets as u64);
         } else {
             counters.idle_polls.add(1);
-            counters.idle_cycles.add(now.wrapping_sub(then));
+            counters.idle_cycles.add(cycles);
         }
-        now
     }
 }
 

@@ -187,6 +187,7 @@ impl Run {
             budget: Arc::new(FlowBudget::new(10_000)),
             counters: counters.clone(),
             flow_capacity: 10_000,
+            resident_flows: 100,
             seed: 7,
         };
         Run { plane: opened.start(start).expect("workers"), pool, counters }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sluice_engine::conntrack::{
-    Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions, Settings, Status,
-    Template, TrackHook, Tracked, Zone,
+    Adaptive, Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions, Settings,
+    SourceQuota, Status, Template, TrackHook, Tracked, Zone,
 };
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
@@ -23,11 +23,11 @@ use sluice_wire::{Family, Packet, Parsed, Protocol, TcpFlags, parse};
 /// `conntrack.max`, and what each family has memory for.
 const MAX: u32 = 24;
 const CAPACITY: u32 = 20;
-/// Longer than any flow lives without a packet, in milliseconds; established connections live an hour here, not five
+/// Longer than any flow lives without a packet, in milliseconds; established connections live ten minutes here, not five
 /// days, so that an input need not pass over millions of empty slots of the timing wheel.
-const FOREVER: u64 = 7200 * 1000;
+const FOREVER: u64 = 1300 * 1000;
 /// As many polls as it takes to pass over twice that.
-const POLLS: u32 = 32;
+const POLLS: u32 = 64;
 
 type Step = [u8; 8];
 
@@ -57,6 +57,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let budget = Arc::new(FlowBudget::new(MAX));
+        budget.count_sources(CAPACITY);
+        budget.set_reserve(1);
         let config = EngineConfig {
             worker: WorkerId(0),
             workers: 1,
@@ -66,7 +68,7 @@ impl World {
             counters: Arc::new(WorkerCounters::new(1)),
         };
         let mut settings = Settings { acct: true, timestamp: true, ..Settings::default() };
-        settings.timeouts.tcp.established = Millis::from_secs(3600);
+        settings.timeouts.tcp.established = Millis::from_secs(600);
         let conntrack = Conntrack::new(&config);
         Self { conntrack, settings, budget, milliseconds: 1, polled: 1, last: Vec::new(), flow: None }
     }
@@ -81,7 +83,7 @@ impl World {
             0..=9 => self.packet(step),
             10 => self.wait(u64::from(a) << (b % 14)),
             11 => {
-                self.conntrack.expire(self.now(), usize::from(a));
+                self.conntrack.expire(self.now(), &self.settings, usize::from(a));
             }
             12 => self.delete(a, b),
             13 => self.update(a, b),
@@ -101,7 +103,7 @@ impl World {
 
     fn poll_all(&mut self) {
         for _ in 0..POLLS {
-            self.conntrack.expire(self.now(), 64);
+            self.conntrack.expire(self.now(), &self.settings, 64);
         }
         self.polled = self.milliseconds;
     }
@@ -219,6 +221,8 @@ impl World {
             tcp_be_liberal: a & 4 != 0,
             tcp_ignore_invalid_rst: a & 8 != 0,
             tcp_max_retrans: a >> 6,
+            adaptive: (a & 16 != 0).then_some(Adaptive { start: 2, end: 20 }),
+            source_quota: (a & 32 != 0).then_some(SourceQuota { max: 3, prefix_v4: 24, prefix_v6: 64 }),
             ..self.settings.clone()
         }
     }

@@ -6,6 +6,7 @@
 mod conntrack;
 mod control;
 mod devices;
+mod flood;
 mod fragments;
 mod frames;
 mod lifecycle;

@@ -53,7 +53,12 @@ pub(super) async fn watch(State(control): Shared, body: Bytes) -> Result<Respons
 }
 
 pub(super) async fn count(State(control): Shared) -> Json<api::FlowCount> {
-    Json(api::FlowCount { count: control.flow_count(), max: control.budget.max() })
+    Json(api::FlowCount { count: control.flow_count(), max: max(&control) })
+}
+
+/// `conntrack.max` as the kernel shows it: 0 is no limit.
+fn max(control: &Control) -> u64 {
+    Some(control.budget.max()).filter(|max| *max != u64::MAX).unwrap_or(0)
 }
 
 pub(super) async fn flush(State(control): Shared) -> Answer<api::Deleted> {

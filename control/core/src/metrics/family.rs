@@ -1,6 +1,6 @@
 //! One metric family by hand: values are elsewhere, so the registry of the prometheus crate would only copy them.
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 /// A family that is being filled.
 pub(super) struct Family {
@@ -21,19 +21,18 @@ impl Family {
         Family::new(name, help, MetricType::GAUGE)
     }
 
+    /// A histogram; `name` without the prefix.
+    pub(super) fn histogram(name: &str, help: &str) -> Family {
+        Family::new(name, help, MetricType::HISTOGRAM)
+    }
+
     fn new(name: &str, help: &str, kind: MetricType) -> Family {
         Family { name: format!("sluice_{name}"), help: help.to_owned(), kind, metrics: Vec::new() }
     }
 
     /// Adds a value with its labels.
     pub(super) fn add(&mut self, labels: &[(&str, &str)], value: f64) {
-        let pair = |(name, value): &(&str, &str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
-        };
-        let mut metric = Metric::from_label(labels.iter().map(pair).collect());
+        let mut metric = labelled(labels);
         if self.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
             counter.set_value(value);
@@ -43,6 +42,33 @@ impl Family {
             gauge.set_value(value);
             metric.set_gauge(gauge);
         }
+        self.metrics.push(metric);
+    }
+
+    /// Adds a distribution with its labels: how many values were at most each bound, but above the one before, then how
+    /// many were above the last bound; and the sum of all values.
+    pub(super) fn add_distribution(
+        &mut self,
+        labels: &[(&str, &str)],
+        bounds: impl IntoIterator<Item = f64>,
+        counts: &[u64],
+        sum: f64,
+    ) {
+        let mut below = 0;
+        let mut buckets = Vec::new();
+        for (bound, count) in bounds.into_iter().zip(counts) {
+            below += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(below);
+            buckets.push(bucket);
+        }
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets);
+        histogram.set_sample_count(counts.iter().sum());
+        histogram.set_sample_sum(sum);
+        let mut metric = labelled(labels);
+        metric.set_histogram(histogram);
         self.metrics.push(metric);
     }
 
@@ -61,4 +87,14 @@ impl Family {
         family.set_metric(self.metrics);
         family
     }
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 use sluice_engine::conntrack::CLASSES;
-use sluice_engine::counters::{ConntrackCounters, Counter, InterfaceCounters, WorkerCounters};
+use sluice_engine::counters::{ConntrackCounters, Counter, InterfaceCounters, POLL_BOUNDS, WorkerCounters};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::ruleset::RuleId;
 use sluice_engine::verdict::DropReason;
@@ -158,13 +158,16 @@ fn conntrack(control: &Control, families: &mut Vec<Family>) {
         states.add(&[("state", state)], sum(control, field));
     }
     families.push(states);
-    let statistics: [Row<Field<ConntrackCounters>>; 8] = [
+    let statistics: [Row<Field<ConntrackCounters>>; 11] = [
         ("found", "Look-ups that found an entry.", |c| &c.found),
         ("invalid", "Packets that could not be tracked.", |c| &c.invalid),
         ("insert", "Entries made.", |c| &c.insert),
         ("insert_failed", "Entries that could not be put in.", |c| &c.insert_failed),
         ("drop", "Packets dropped because no entry could be made.", |c| &c.drop),
         ("early_drop", "Entries evicted to make room.", |c| &c.early_drop),
+        ("swept", "Entries removed from a table that had refused a packet.", |c| &c.swept),
+        ("reserved", "Entries in places kept for the router's own traffic.", |c| &c.reserved),
+        ("quota_uncounted", "Entries not counted for their source's quota.", |c| &c.quota_uncounted),
         ("error", "Packets with errors in ICMP.", |c| &c.error),
         ("search_restart", "Look-ups begun again; always 0.", |c| &c.search_restart),
     ];
@@ -176,8 +179,19 @@ fn conntrack(control: &Control, families: &mut Vec<Family>) {
     families.push(Family::counter("conntrack_new_flows_total", "Flows that began.").with(new));
     let entries = Family::gauge("conntrack_entries", "Flows in the table.");
     families.push(entries.with(control.flow_count() as f64));
-    let max = Family::gauge("conntrack_max", "Flows that the table may hold.");
-    families.push(max.with(control.budget.max() as f64));
+    let max = Family::gauge(
+        "conntrack_max",
+        "Flows that the table may hold; +Inf: as many as there is memory for.",
+    );
+    families.push(max.with(match control.budget.max() {
+        u64::MAX => f64::INFINITY,
+        max => max as f64,
+    }));
+    let reserve = Family::gauge("conntrack_reserve", "Places kept for flows to and from the router itself.");
+    families.push(reserve.with(f64::from(locked(&control.system).model.conntrack.reserve())));
+    let help = "What timeouts are multiplied by: 1, or less while they shrink as the table fills.";
+    let factors = control.counters.iter().map(|c| c.conntrack.timeout_factor.get() as f64 / 65_536.0);
+    families.push(Family::gauge("conntrack_timeout_factor", help).with(factors.fold(1.0, f64::min)));
     let mut classes = Family::gauge("conntrack_flows", "Flows in the table by protocol and state.");
     for (at, (protocol, state)) in
         CLASSES.iter().enumerate().filter(|(_, (protocol, _))| !protocol.is_empty())
@@ -226,8 +240,24 @@ fn workers(control: &Control, families: &mut Vec<Family>) {
     let family =
         Family::gauge("worker_packets_per_poll", "Packets for each poll that found any, since the start.");
     families.push(by_worker(control, family, |c| ratio(&c.polled_packets, &c.busy_polls)));
-    let hertz = control.devices.cycles_per_second();
-    families.push(Family::gauge("cycles_per_second", "Clock that cycles are counted by.").with(hertz as f64));
+    let hertz = control.devices.cycles_per_second() as f64;
+    families.push(Family::gauge("cycles_per_second", "Clock that cycles are counted by.").with(hertz));
+    polls(control, hertz, families);
+}
+
+fn polls(control: &Control, hertz: f64, families: &mut Vec<Family>) {
+    let seconds = |cycles: &Counter| if hertz > 0.0 { cycles.get() as f64 / hertz } else { 0.0 };
+    let help = "How long polls took, with packets and without; pauses of an idle worker are left out.";
+    let mut durations = Family::histogram("worker_poll_seconds", help);
+    for (worker, counters) in control.counters.iter().enumerate() {
+        let counts: Vec<u64> = counters.polls.by_duration.iter().map(Counter::get).collect();
+        let bounds = POLL_BOUNDS.map(|micros| f64::from(micros) / 1e6);
+        let labels = [("worker", &*worker.to_string())];
+        durations.add_distribution(&labels, bounds, &counts, seconds(&counters.polls.cycles));
+    }
+    families.push(durations);
+    let longest = Family::gauge("worker_longest_poll_seconds", "The longest poll since the start.");
+    families.push(by_worker(control, longest, |c| seconds(&c.polls.longest)));
 }
 
 fn policy(control: &Control, world: &World, families: &mut Vec<Family>) {

@@ -3,8 +3,14 @@
 //! Every entry counts, also one not confirmed yet, as in the kernel (`nf_conntrack_alloc`). A batch that one worker
 //! holds unused must not keep another from the last places: within [`NEAR`] of the limit nothing is held, and what
 //! was held before is given back at the worker's next poll.
+//!
+//! Of the places within the limit some can be kept for flows to and from the router itself, so that it can be reached
+//! while flows through it take all others.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::quota::Sources;
 
 /// Flows leased at once.
 const BATCH: u64 = 32;
@@ -12,12 +18,22 @@ const BATCH: u64 = 32;
 /// Below so many free places they are leased one by one; more than all workers can hold unused.
 const NEAR: u64 = 127 * 2 * BATCH;
 
+/// A limit below this leaves the kernel's hash as it was.
+const SMALL: u64 = 1024;
+
+/// The kernel's hash then, on a machine with some memory.
+const SMALL_BUCKETS: u64 = 65_536;
+
 /// `conntrack.max`, shared by all workers.
 #[derive(Debug, Default)]
 pub struct FlowBudget {
     leased: AtomicU64,
     max: AtomicU64,
+    reserve: AtomicU64,
     buckets: AtomicU32,
+    /// How often a packet found the table full and nothing to evict; wraps.
+    refusals: AtomicU32,
+    sources: OnceLock<Sources>,
 }
 
 impl FlowBudget {
@@ -34,10 +50,27 @@ impl FlowBudget {
         self.max.store(max, Ordering::Relaxed);
     }
 
+    /// How many of the places are kept for flows to and from the router itself; 0, the default, is netfilter's meaning.
+    pub fn set_reserve(&self, places: u32) {
+        self.reserve.store(u64::from(places), Ordering::Relaxed);
+    }
+
     /// `conntrack.buckets`: how large the kernel's hash would be, which tells how far it would look for something
-    /// to evict. 0: as many as the limit.
+    /// to evict. 0: the kernel's own choice, as many as the limit.
     pub fn set_buckets(&self, buckets: u32) {
         self.buckets.store(buckets, Ordering::Relaxed);
+    }
+
+    /// Makes room to count the flows of each source prefix, `flows` of them in all; takes some milliseconds for a
+    /// million. Without, a [`super::SourceQuota`] holds nobody back. Later calls do nothing: flows that are counted
+    /// know where.
+    pub fn count_sources(&self, flows: u32) {
+        self.sources.get_or_init(|| Sources::new(flows));
+    }
+
+    /// Flows by source.
+    pub(super) fn sources(&self) -> Option<&Sources> {
+        self.sources.get()
     }
 
     /// The limit; `u64::MAX` for none.
@@ -45,10 +78,18 @@ impl FlowBudget {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// How large the kernel's hash would be; at least 1.
+    /// What flows may take that pass through.
+    #[inline]
+    fn ordinary(&self) -> u64 {
+        self.max().saturating_sub(self.reserve.load(Ordering::Relaxed)).max(1)
+    }
+
+    /// How large the kernel's hash would be. It has as many buckets as flows unless someone chose otherwise, but is not
+    /// made smaller for a limit that is: of the few flows then, eight buckets rarely have one.
     pub fn buckets(&self) -> u64 {
         match self.buckets.load(Ordering::Relaxed) {
-            0 => self.max().clamp(1, 1 << 32),
+            0 if self.max() < SMALL => SMALL_BUCKETS,
+            0 => self.max().min(1 << 32),
             n => u64::from(n),
         }
     }
@@ -59,11 +100,15 @@ impl FlowBudget {
     }
 
     fn take(&self) -> u64 {
-        let max = self.max();
+        self.lease(self.ordinary(), BATCH)
+    }
+
+    /// Leases up to `batch` places below `limit`, fewer near it; how many.
+    fn lease(&self, limit: u64, batch: u64) -> u64 {
         let mut leased = self.leased();
         loop {
-            let free = max.saturating_sub(leased);
-            let want = if free > NEAR { BATCH } else { free.min(1) };
+            let free = limit.saturating_sub(leased);
+            let want = if free > NEAR { batch } else { free.min(1) };
             if want == 0 {
                 return 0;
             }
@@ -83,18 +128,28 @@ impl FlowBudget {
         self.leased.fetch_sub(n, Ordering::Relaxed);
     }
 
+    /// A packet found the table full, and nothing to evict.
+    pub(super) fn refuse(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that happened; wraps.
+    #[inline]
+    pub(super) fn refusals(&self) -> u32 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     /// Whether so many are leased that the table is to be cleared of what it can spare: 95 %, in whole hundreds as the
     /// kernel reckons, so that a limit below 100 never is.
     #[inline]
     pub(super) fn is_nearly_full(&self) -> bool {
-        let max = self.max();
-        let most = max / 100 * 95;
-        max != u64::MAX && most != 0 && self.leased() >= most
+        let most = self.ordinary() / 100 * 95;
+        self.max() != u64::MAX && most != 0 && self.leased() >= most
     }
 
     #[inline]
     fn is_near(&self) -> bool {
-        self.max().saturating_sub(self.leased()) <= NEAR
+        self.ordinary().saturating_sub(self.leased()) <= NEAR
     }
 }
 
@@ -114,6 +169,11 @@ impl Lease {
         let granted = self.unused > 0;
         self.unused -= u64::from(granted);
         granted
+    }
+
+    /// A place for one flow to or from the router itself, where [`Lease::take`] found none.
+    pub(super) fn take_reserved(&mut self, budget: &FlowBudget) -> bool {
+        budget.lease(budget.max(), 1) == 1
     }
 
     /// Gives back the place of one flow.

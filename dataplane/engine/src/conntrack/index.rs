@@ -8,6 +8,8 @@
 //! Tags are compared four at once within a word (SWAR): no vector instructions, no unsafe code. A false match is
 //! told by the caller, who compares the flow.
 
+use std::ops::Range;
+
 use crate::arch;
 
 /// Words of a bucket: three of tags and counts, five of flow numbers.
@@ -50,6 +52,12 @@ impl Index {
         let offset = words.as_ptr().align_offset(64);
         let base = if offset < WORDS { offset } else { 0 };
         Index { words, base, buckets: u64::from(buckets), list: Vec::with_capacity(capacity as usize) }
+    }
+
+    /// Where it lies: every flow may be anywhere in it.
+    pub(super) fn memory(&self) -> Range<usize> {
+        let from = self.words.as_ptr().addr();
+        from..from + self.words.len() * size_of::<u64>()
     }
 
     /// Asks for the line that a look-up reads first.
@@ -117,6 +125,14 @@ impl Index {
         if let Some(at) = self.list.iter().position(|listed| listed.flow == flow) {
             self.list.swap_remove(at);
             self.count(first, LISTED, -1);
+        }
+    }
+
+    /// Asks for the line of the `n`th bucket from that of `hash` on.
+    pub(super) fn prefetch_neighbourhood(&self, hash: u64, n: u64) {
+        let at = (self.first(hash) as u64 + n) % self.buckets;
+        if let Some(word) = self.words.get(self.base + at as usize * WORDS) {
+            arch::prefetch(word);
         }
     }
 

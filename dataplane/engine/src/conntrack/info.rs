@@ -77,6 +77,9 @@ impl Status {
     /// Of flows that are not told by their tuple alone.
     pub(super) const SPECIAL: Status = Status::SNAT.with(Status::DNAT).with(Status::ZONED);
 
+    /// Is counted for its source's quota.
+    pub(super) const COUNTED: Status = Status(1 << 15);
+
     /// Whether packets leave with another tuple than they came with.
     #[inline(always)]
     pub const fn is_translated(self) -> bool {
@@ -93,6 +96,12 @@ impl Status {
     #[inline]
     pub const fn intersects(self, other: Status) -> bool {
         self.0 & other.0 != 0
+    }
+
+    /// These bits but for those of `other`.
+    #[inline]
+    pub const fn without(self, other: Status) -> Status {
+        Status(self.0 & !other.0)
     }
 
     /// These bits and those of `other`.

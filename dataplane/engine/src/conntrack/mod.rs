@@ -15,6 +15,7 @@
 //! | `nat` | the other tuple of flows that are translated |
 //! | `template`, `aside` | zones and timeouts that rules give, and where they are kept |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
+//! | `quota`, `adaptive` | most flows of a source; timeouts that shrink as the table fills |
 //! | `record`, `filter`, `walk` | listing, deleting, changing |
 //! | `events` | what happens to flows, for who watches |
 //! | `class` | gauges by protocol and state |
@@ -22,6 +23,7 @@
 //! What it does not do yet: expectations.
 //! Source: Linux `net/netfilter/nf_conntrack_core.c`, as observed.
 
+mod adaptive;
 mod aside;
 mod budget;
 mod class;
@@ -36,6 +38,7 @@ mod index;
 mod info;
 mod nat;
 mod pending;
+mod quota;
 mod record;
 mod sctp;
 mod settings;
@@ -48,6 +51,7 @@ mod udp;
 mod walk;
 mod wheel;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sluice_wire::{Family, Packet, Transport};
@@ -65,6 +69,7 @@ use crate::frame::RxChecksum;
 use crate::ids::Now;
 use crate::verdict::DropReason;
 
+pub use self::adaptive::{Adaptive, Factor};
 pub use self::budget::FlowBudget;
 pub use self::class::CLASSES;
 pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
@@ -75,6 +80,7 @@ pub use self::info::{
 };
 pub use self::nat::{Manip, Mapping, NatRange};
 pub use self::pending::Pending;
+pub use self::quota::SourceQuota;
 pub use self::record::{
     Accounting, FlowId, FlowRecord, LineOptions, TupleRecord, TupleTransport, protocol_name,
 };
@@ -88,8 +94,7 @@ pub struct Conntrack {
     v6: Table<u128>,
     shared: Shared,
     seeds: Seeds,
-    sweep_v4: Sweep,
-    sweep_v6: Sweep,
+    sweep: Sweep,
 }
 
 impl Conntrack {
@@ -97,6 +102,7 @@ impl Conntrack {
     pub fn new(config: &EngineConfig) -> Conntrack {
         let seeds = Seeds::new(config.seed);
         let capacity = config.flow_capacity.max(1);
+        config.counters.conntrack.timeout_factor.set(u64::from(Factor::WHOLE.0));
         Conntrack {
             v4: Table::new(capacity, seeds),
             v6: Table::new(capacity, seeds),
@@ -108,11 +114,18 @@ impl Conntrack {
                 ports: PortDraw::new(config.seed ^ u64::from(config.worker.0)),
                 acct: false,
                 events: Events::default(),
+                factor: Factor::WHOLE,
+                may_use_reserve: false,
             },
             seeds,
-            sweep_v4: Sweep::default(),
-            sweep_v6: Sweep::default(),
+            sweep: Sweep::default(),
         }
+    }
+
+    /// The addresses that a first `flows` flows of each family take up. Memory is given by the kernel when it is touched for the
+    /// first time, which takes longer than a poll may: whoever runs the worker can see to it beforehand.
+    pub fn memory(&self, flows: u32) -> impl Iterator<Item = Range<usize>> + use<> {
+        self.v4.memory(flows).into_iter().chain(self.v6.memory(flows))
     }
 
     /// What to look `packet` up by in a zone. None: it belongs to no flow by its own tuple (ICMP errors, malformed
@@ -235,8 +248,8 @@ impl Conntrack {
     /// Gives up a flow: its first packet was dropped.
     pub fn abandon(&mut self, pending: Pending) {
         match pending.0 {
-            PendingFlow::V4(_) => self.v4.give_back(&mut self.shared),
-            PendingFlow::V6(_) => self.v6.give_back(&mut self.shared),
+            PendingFlow::V4(new) => self.v4.give_back(&mut self.shared, new.place.charge),
+            PendingFlow::V6(new) => self.v6.give_back(&mut self.shared, new.place.charge),
         }
     }
 
@@ -295,17 +308,40 @@ impl Conntrack {
         }
     }
 
-    /// Removes flows that ran out, at most `budget` of each family; returns how many. Call it once a poll: it also
-    /// keeps `conntrack.max` exact, and clears a table that is nearly full.
-    pub fn expire(&mut self, now: Now, budget: usize) -> usize {
+    /// Judges again a packet to the router itself for which there was no room: it may have one of the places that are
+    /// kept for such ([`FlowBudget::set_reserve`]). Parameters are those of [`Conntrack::track`].
+    #[cold]
+    #[allow(clippy::too_many_arguments)] // those of `track`
+    pub fn track_for_router(
+        &mut self,
+        now: Now,
+        settings: &Settings,
+        packet: &Packet,
+        frame: &[u8],
+        checksum: RxChecksum,
+        template: Template,
+        key: Option<&Key>,
+    ) -> Tracked {
+        let hook = TrackHook::Prerouting;
+        self.shared.may_use_reserve = true;
+        let tracked = self.track(now, settings, packet, frame, hook, checksum, template, key, None);
+        self.shared.may_use_reserve = false;
+        // It was counted as dropped before.
+        self.shared.counters.conntrack.drop.take_back(1);
+        tracked
+    }
+
+    /// Removes flows that ran out, looking at `budget` of each family at most; returns how many went. Call it once a poll:
+    /// it also keeps `conntrack.max` exact, clears a table that is full, and has timeouts shrink as the table fills.
+    pub fn expire(&mut self, now: Now, settings: &Settings, budget: usize) -> usize {
         self.events_from(now);
         let shared = &mut self.shared;
         let expired = self.v4.expire(shared, now.tick, budget) + self.v6.expire(shared, now.tick, budget);
-        if shared.budget.is_nearly_full() {
-            self.v4.sweep(shared, now.tick, &mut self.sweep_v4);
-            self.v6.sweep(shared, now.tick, &mut self.sweep_v6);
-        }
         shared.lease.settle(&shared.budget);
+        shared.adapt(settings);
+        if self.sweep.is_due(shared) {
+            self.sweep_on(now.tick, settings);
+        }
         expired
     }
 

@@ -2,6 +2,7 @@
 
 use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
+use super::quota::Charge;
 use super::template::Template;
 use super::tuple::{Address, FamilyKey, Tuple};
 use crate::ids::{InterfaceId, Millis};
@@ -36,14 +37,41 @@ pub(super) struct NewFlow<A> {
     pub(super) timeout: Millis,
     /// Bytes of its first packet, for accounting.
     pub(super) bytes: u32,
+    /// What was taken for it.
+    pub(super) place: Place,
+}
+
+/// What a flow that begins has taken, to be given back if it does not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Where it is counted for its source's quota.
+    pub(super) charge: Option<Charge>,
+    /// Whether it was taken from what is kept for the router's own traffic.
+    pub(super) reserved: bool,
 }
 
 impl<A: Address> NewFlow<A> {
     /// A flow that is not translated.
-    pub(super) fn new(flow: Flow<A>, key: &FamilyKey<A>, timeout: Millis, bytes: u32) -> NewFlow<A> {
+    pub(super) fn new(
+        flow: Flow<A>,
+        key: &FamilyKey<A>,
+        timeout: Millis,
+        bytes: u32,
+        place: Place,
+    ) -> NewFlow<A> {
         let outward = flow.original();
         let template = Template::default();
-        NewFlow { flow, key: *key, outward, masquerade: None, exhausted: false, template, timeout, bytes }
+        NewFlow {
+            flow,
+            key: *key,
+            outward,
+            masquerade: None,
+            exhausted: false,
+            template,
+            timeout,
+            bytes,
+            place,
+        }
     }
 
     fn info(&self) -> CtInfo {
@@ -58,6 +86,14 @@ impl Pending {
         match &self.0 {
             PendingFlow::V4(new) => new.info(),
             PendingFlow::V6(new) => new.info(),
+        }
+    }
+
+    /// Whether its place is one of those kept for the router's own traffic: it must not go to a flow that passes through.
+    pub fn is_reserved(&self) -> bool {
+        match &self.0 {
+            PendingFlow::V4(new) => new.place.reserved,
+            PendingFlow::V6(new) => new.place.reserved,
         }
     }
 

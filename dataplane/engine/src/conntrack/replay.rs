@@ -43,7 +43,7 @@ impl Replay {
 
     fn wait(&mut self, ms: u64) {
         self.now = Now::from_nanos(self.now.nanos + ms * 1_000_000);
-        self.conntrack.expire(self.now, usize::MAX);
+        self.conntrack.expire(self.now, &self.settings, usize::MAX);
     }
 
     fn set(&mut self, name: &str, value: u32) {

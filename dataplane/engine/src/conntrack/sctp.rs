@@ -78,7 +78,7 @@ impl SctpState {
         matches!(self, S::ShutdownSent | S::ShutdownRecd | S::ShutdownAckSent)
     }
 
-    fn timeout(self, timeouts: &SctpTimeouts) -> Millis {
+    pub(super) fn timeout(self, timeouts: &SctpTimeouts) -> Millis {
         match self {
             S::None | S::Closed => timeouts.closed,
             S::CookieWait => timeouts.cookie_wait,

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use sluice_wire::Protocol;
 
+use super::adaptive::Adaptive;
+use super::quota::SourceQuota;
 use super::template::TimeoutsId;
 use crate::ids::{Millis, Now};
 use crate::limit::{Limit, LimitPer};
@@ -40,6 +42,10 @@ pub struct Settings {
     /// Timeouts that rules give to flows (`ct_timeout`), by [`TimeoutsId`]. A number keeps its meaning as long as flows
     /// may bear it.
     pub own_timeouts: Arc<[Timeouts]>,
+    /// Whether timeouts shrink as the table fills; netfilter's do not.
+    pub adaptive: Option<Adaptive>,
+    /// Most flows of one source prefix; netfilter has no such limit. Needs [`super::FlowBudget::count_sources`].
+    pub source_quota: Option<SourceQuota>,
 }
 
 impl Settings {
@@ -104,6 +110,8 @@ impl Default for Settings {
             frag_high_thresh: 4 << 20,
             timeouts: Timeouts::default(),
             own_timeouts: Arc::default(),
+            adaptive: None,
+            source_quota: None,
         }
     }
 }

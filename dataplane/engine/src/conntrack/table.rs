@@ -3,8 +3,10 @@
 //! Nothing is allocated after [`Table::new`], and memory is touched only as places are used: flows and links are
 //! pushed into reserved space, the index and what lies aside are zero pages.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::adaptive::Factor;
 use super::aside::Aside;
 use super::budget::{FlowBudget, Lease};
 use super::events::Events;
@@ -13,6 +15,7 @@ use super::index::Index;
 use super::info::{Direction, Status};
 use super::nat::{PortDraw, Translations};
 use super::pending::NewFlow;
+use super::quota::Charge;
 use super::record::FlowId;
 use super::template::Zone;
 use super::tuple::{Address, FamilyKey, Seeds, Tuple};
@@ -41,6 +44,10 @@ pub(super) struct Shared {
     /// Whether flows were counted at the last packet: what is listed then.
     pub(super) acct: bool,
     pub(super) events: Events,
+    /// What timeouts are multiplied by for now.
+    pub(super) factor: Factor,
+    /// The packet at hand is to or from the router itself, and may have a place that is kept for those.
+    pub(super) may_use_reserve: bool,
 }
 
 impl Shared {
@@ -75,6 +82,8 @@ pub(super) struct Table<A> {
     flows: Vec<Flow<A>>,
     index: Index,
     wheel: Wheel,
+    /// Where flows are counted for their source's quota: [`Status::COUNTED`].
+    charges: Vec<u32>,
     /// Of flows that are translated.
     translations: Translations<A>,
     /// Flows that are in the index twice.
@@ -95,6 +104,7 @@ impl<A: Address> Table<A> {
             flows: Vec::with_capacity(n),
             index: Index::new(capacity),
             wheel: Wheel::new(capacity, Tick(0)),
+            charges: vec![0; n],
             translations: Translations::new(capacity, seeds),
             twice: 0,
             aside: Aside::new(n),
@@ -102,6 +112,13 @@ impl<A: Address> Table<A> {
             capacity,
             used: 0,
         }
+    }
+
+    /// The memory that a first `flows` flows take with all that every flow has: for touching it beforehand.
+    pub(super) fn memory(&self, flows: u32) -> [Range<usize>; 3] {
+        let flows = flows.min(self.capacity) as usize;
+        let from = self.flows.as_ptr().addr();
+        [from..from + flows * size_of::<Flow<A>>(), self.index.memory(), self.wheel.memory(flows)]
     }
 
     /// Asks for the line of the index that a look-up reads first.
@@ -251,10 +268,21 @@ impl<A: Address> Table<A> {
         granted
     }
 
-    /// Gives a place back that no flow took.
-    pub(super) fn give_back(&mut self, shared: &mut Shared) {
+    /// The same, of the places that are kept for the router's own traffic.
+    #[cold]
+    pub(super) fn reserve_for_router(&mut self, shared: &mut Shared) -> bool {
+        let granted = self.has_room() && shared.lease.take_reserved(&shared.budget);
+        self.used += u32::from(granted);
+        granted
+    }
+
+    /// Gives a place back that no flow took, or whose flow is gone.
+    pub(super) fn give_back(&mut self, shared: &mut Shared, charge: Option<Charge>) {
         self.used = self.used.saturating_sub(1);
         shared.lease.give(&shared.budget);
+        if let (Some(charge), Some(sources)) = (charge, shared.budget.sources()) {
+            sources.discharge(charge);
+        }
     }
 
     /// Enters a flow, for which a place was taken before. None if there is one of its tuple already.
@@ -266,9 +294,15 @@ impl<A: Address> Table<A> {
         }
         let mut flow = new.flow;
         flow.status = flow.status.with(Status::CONFIRMED);
-        flow.deadline = now.tick.after(new.timeout);
+        flow.deadline = now.tick.after(shared.factor.of(new.timeout));
+        if new.place.charge.is_some() {
+            flow.status = flow.status.with(Status::COUNTED);
+        }
         let place = self.place(flow)?;
         self.aside.keep(place, flow.status, new.template);
+        if let (Some(Charge(at)), Some(charge)) = (new.place.charge, self.charges.get_mut(place as usize)) {
+            *charge = at;
+        }
         let slot = self.wheel.file(place, flow.deadline);
         if let Some(flow) = self.flow_mut(place) {
             flow.filed = slot;
@@ -340,10 +374,11 @@ impl<A: Address> Table<A> {
         self.forget(place, &flow);
         self.wheel.release(place);
         if let Some(flow) = self.flow_mut(place) {
-            flow.status = Status(flow.status.0 & !Status::CONFIRMED.0).with(Status::DYING);
+            flow.status = flow.status.without(Status::CONFIRMED).with(Status::DYING);
         }
         shared.leave_class(flow.class());
-        self.give_back(shared);
+        let charge = flow.status.contains(Status::COUNTED).then(|| self.charges.get(place as usize).copied());
+        self.give_back(shared, charge.flatten().map(Charge));
     }
 
     /// Takes a flow out of the index.
@@ -415,6 +450,11 @@ impl<A: Address> Table<A> {
         }
         self.drop_flow(shared, place, flow);
         true
+    }
+
+    /// Asks for the line of the `n`th bucket from that of `hash` on.
+    pub(super) fn prefetch_neighbourhood(&self, hash: u64, n: u64) {
+        self.index.prefetch_neighbourhood(hash, n);
     }
 
     /// The flows in the `n`th bucket from that of `hash` on.

@@ -6,6 +6,7 @@ use sluice_wire::{Checksum, Packet, verify};
 use super::flow::{Flow, Track};
 use super::info::{CtState, Direction, FlowHandle, Status, TrackHook, Tracked};
 use super::pending::NewFlow;
+use super::quota::Charge;
 use super::settings::{Settings, Timeouts};
 use super::table::{Shared, Table};
 use super::tcp::TcpState;
@@ -77,6 +78,14 @@ pub(super) enum Followed<A> {
     Begins(NewFlow<A>),
 }
 
+impl<A> Followed<A> {
+    /// Whether it begins no flow because the table is full.
+    #[inline]
+    fn needs_room(&self) -> bool {
+        matches!(self, Followed::Known(Tracked::Drop(DropReason::ConntrackFull)))
+    }
+}
+
 /// Judges a packet by its key. Where its own family has nothing that could give way to a new flow, the other may: the
 /// kernel keeps both in one table.
 #[inline]
@@ -89,15 +98,16 @@ pub(super) fn judge_in<A: Address, B: Address>(
     cx: &mut Context<'_>,
 ) -> Followed<A> {
     let followed = table.track(shared, key, hint, cx);
-    if !matches!(followed, Followed::Known(Tracked::Drop(_))) {
+    if !followed.needs_room() {
         return followed;
     }
     if table.has_room() && other.evict(shared, cx.now.tick, key.hash) {
         let again = table.track(shared, key, None, cx);
-        if !matches!(again, Followed::Known(Tracked::Drop(_))) {
+        if !again.needs_room() {
             return again;
         }
     }
+    shared.budget.refuse();
     shared.counters.conntrack.drop.add(1);
     followed
 }
@@ -151,7 +161,7 @@ impl<A: Address> Table<A> {
         match judged {
             Judged::Accept { timeout } => {
                 if !before.contains(Status::FIXED_TIMEOUT) {
-                    self.refresh(place, cx.now.tick.after(timeout));
+                    self.refresh(place, cx.now.tick.after(shared.factor.of(timeout)));
                 }
                 self.aside.account(place, cx);
             }
@@ -182,9 +192,13 @@ impl<A: Address> Table<A> {
     /// full, packets that would be INVALID are dropped too.
     #[inline]
     fn begin(&mut self, shared: &mut Shared, key: &FamilyKey<A>, cx: &mut Context<'_>) -> Followed<A> {
-        if !self.admit(shared, cx.now.tick, key.hash) {
+        let charge = match self.charge(shared, key, cx) {
+            Ok(charge) => charge,
+            Err(refused) => return Followed::Known(Tracked::Drop(refused)),
+        };
+        let Some(place) = self.admit(shared, cx, key.hash, charge) else {
             return Followed::Known(Tracked::Drop(DropReason::ConntrackFull));
-        }
+        };
         cx.direction = Direction::Original;
         let template = cx.template;
         cx.timeouts = cx.settings.timeouts_of(template.timeouts);
@@ -195,12 +209,29 @@ impl<A: Address> Table<A> {
         match judged {
             Judged::Accept { timeout } => {
                 let bytes = u32::from(cx.packet.length());
-                Followed::Begins(NewFlow { template, ..NewFlow::new(flow, key, timeout, bytes) })
+                Followed::Begins(NewFlow { template, ..NewFlow::new(flow, key, timeout, bytes, place) })
             }
             Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
-                self.give_back(shared);
+                self.give_back(shared, charge);
                 Followed::Known(invalid(shared))
             }
+        }
+    }
+
+    /// Counts a flow that begins for its source, where sources have a quota: what the router itself sends is its own.
+    ///
+    /// # Errors
+    /// [`DropReason::ConntrackQuota`] if its source has as many flows as it may have.
+    #[inline]
+    fn charge(
+        &self,
+        shared: &Shared,
+        key: &FamilyKey<A>,
+        cx: &Context<'_>,
+    ) -> Result<Option<Charge>, DropReason> {
+        match &cx.settings.source_quota {
+            Some(quota) if cx.hook == TrackHook::Prerouting => self.charge_source(shared, key, quota),
+            _ => Ok(None),
         }
     }
 }
@@ -214,15 +245,18 @@ impl<A: Address> Table<A> {
         settings: &Settings,
         new: NewFlow<A>,
     ) -> Option<u32> {
-        let bytes = u64::from(new.bytes);
+        let (bytes, taken) = (u64::from(new.bytes), new.place);
         let Some(place) = self.insert(shared, now, new) else {
-            self.give_back(shared);
+            self.give_back(shared, taken.charge);
             shared.counters.conntrack.insert_failed.add(1);
             shared.counters.conntrack.drop.add(1);
             return None;
         };
         shared.counters.conntrack.insert.add(1);
         self.aside.begin_account(place, settings.acct, settings.timestamp.then_some(now.nanos));
+        if taken.reserved {
+            shared.counters.conntrack.reserved.add(1);
+        }
         if settings.acct {
             self.aside.account_bytes(place, Direction::Original, bytes);
         }

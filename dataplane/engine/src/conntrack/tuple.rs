@@ -30,6 +30,9 @@ pub(super) trait Address: Copy + Eq + Ord + Debug {
     /// One of the addresses from `first` to `last`, by a hash.
     fn within(first: Self, last: Self, spread: u64) -> Self;
 
+    /// Its first `length` bits, the others 0.
+    fn prefix(self, length: u8) -> Self;
+
     /// Two endpoints mixed into a hash; the order of the arguments matters.
     fn mix(low: (Self, u16), high: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
 }
@@ -53,6 +56,10 @@ impl Address for u32 {
     fn within(first: u32, last: u32, spread: u64) -> u32 {
         let count = u64::from(last.saturating_sub(first)) + 1;
         first.wrapping_add((spread % count) as u32)
+    }
+
+    fn prefix(self, length: u8) -> u32 {
+        self & u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -84,6 +91,10 @@ impl Address for u128 {
         let spread = u128::from(spread) << 64 | u128::from(spread.rotate_left(29));
         let count = last.saturating_sub(first).checked_add(1);
         first.wrapping_add(count.map_or(spread, |count| spread % count))
+    }
+
+    fn prefix(self, length: u8) -> u128 {
+        self & u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
     }
 
     #[inline(always)]

@@ -6,13 +6,16 @@
 //!
 //! Source: G. Varghese, A. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 1987, scheme 7.
 
+use std::ops::Range;
+
 use crate::ids::Tick;
 
 /// No flow.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// Milliseconds of the finest slot, as a power of two: 256 ms.
-const UNIT: u32 = 8;
+/// Milliseconds of the finest slot, as a power of two: 16 ms. A flow that ran out counts against `conntrack.max` until its
+/// slot is over.
+const UNIT: u32 = 4;
 
 /// A level of the wheel.
 struct Level {
@@ -24,15 +27,15 @@ struct Level {
     base: u16,
 }
 
-/// 131 s by 256 ms, 2.3 h by 131 s, 6.2 days by 2.3 h, 49 days by 6.2 days: as far as a [`Tick`] goes. The first
+/// 131 s by 16 ms, 2.3 h by 131 s, 6.2 days by 2.3 h, 49 days by 6.2 days: as far as a [`Tick`] goes. The first
 /// level holds every default timeout but those of established TCP and generic flows.
 const LEVELS: [Level; 4] = [
-    Level { shift: 0, bits: 9, base: 0 },
-    Level { shift: 9, bits: 6, base: 512 },
-    Level { shift: 15, bits: 6, base: 576 },
-    Level { shift: 21, bits: 3, base: 640 },
+    Level { shift: 0, bits: 13, base: 0 },
+    Level { shift: 13, bits: 6, base: 8192 },
+    Level { shift: 19, bits: 6, base: 8256 },
+    Level { shift: 25, bits: 3, base: 8320 },
 ];
-const SLOTS: usize = 648;
+const SLOTS: usize = 8328;
 /// Time in units wraps with the tick.
 const MASK: u32 = u32::MAX >> UNIT;
 
@@ -67,6 +70,12 @@ impl Wheel {
             cursor: now.0 >> UNIT,
             free: NONE,
         }
+    }
+
+    /// Where the links of a first `flows` flows lie.
+    pub(super) fn memory(&self, flows: usize) -> Range<usize> {
+        let from = self.links.as_ptr().addr();
+        from..from + flows.min(self.capacity) * size_of::<Link>()
     }
 
     /// A free place that was used before; None if there is none.
@@ -191,7 +200,7 @@ impl Wheel {
             }
         }
         // Unreachable, since the last level reaches as far as a tick: the soonest slot is never wrong.
-        (self.cursor & 511) as u16
+        (self.cursor & 8191) as u16
     }
 }
 
@@ -245,7 +254,7 @@ mod tests {
             let step = 100_000;
             for (gone, timeout) in run(start, &timeouts, step).into_iter().zip(&timeouts) {
                 prop_assert!(gone >= *timeout);
-                prop_assert!(gone <= timeout + step + 512);
+                prop_assert!(gone <= timeout + step + 32);
             }
         }
 
@@ -257,7 +266,7 @@ mod tests {
             let slot = wheel.file(0, Tick(start.wrapping_add(timeout)));
             prop_assert!(!wheel.is_late(slot, Tick(start.wrapping_add(timeout))));
             if !wheel.is_late(slot, Tick(start.wrapping_add(sooner))) {
-                let just_after = start.wrapping_add(sooner).wrapping_add(512);
+                let just_after = start.wrapping_add(sooner).wrapping_add(32);
                 let popped = wheel.pop(Tick(just_after), &mut u32::MAX.clone());
                 prop_assert_eq!(popped, Some(0));
             }
@@ -266,7 +275,7 @@ mod tests {
 
     #[test]
     fn the_finest_slots_are_exact() {
-        assert_eq!(run(0, &[30_000, 256, 0], 256), [30_208, 512, 256]);
+        assert_eq!(run(0, &[30_000, 256, 0], 16), [30_016, 272, 16]);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use crate::conntrack::{CtState, Direction};
 use crate::pipeline::Step;
-use crate::transit::{InFlow, Transit};
-use crate::verdict::Verdict;
+use crate::transit::{Destination, InFlow, Transit};
+use crate::verdict::{DropReason, Verdict};
 
 /// Enters a new flow.
 #[inline]
@@ -18,6 +18,12 @@ pub(crate) fn confirm(t: &mut Transit<'_, '_, '_>) -> Step {
 
 fn enter(t: &mut Transit<'_, '_, '_>) -> Step {
     let Some(pending) = t.begins.take() else { return ControlFlow::Continue(()) };
+    if pending.is_reserved() && t.ingress().is_some() && matches!(t.destination, Destination::Onward(_)) {
+        // To an address of the router, and yet not for it: what is kept for its own traffic is not for this.
+        t.bench.conntrack.abandon(pending);
+        t.bench.counters.conntrack.drop.add(1);
+        return ControlFlow::Break(Verdict::Drop(DropReason::ConntrackFull));
+    }
     let settings = &t.bench.world.settings.conntrack;
     match t.bench.conntrack.confirm(t.bench.now, settings, pending) {
         Ok(flow) => {

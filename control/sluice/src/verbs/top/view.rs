@@ -323,10 +323,7 @@ mod tests {
         assert_eq!((view.rules[0].rule.as_str(), view.rules[0].packets), ("filter.forward 2", 40.0));
         let lines = view.lines();
         assert_eq!(lines[1], "1 of 100 flows (1.0 %), 0 new/s");
-        assert!(
-            lines.iter().any(|line| line.starts_with("lan        down   1.00k     1.00M")),
-            "{lines:#?}"
-        );
+        assert!(lines.iter().any(|line| line.starts_with("lan        down   1.00k     1.00M")), "{lines:#?}");
     }
 
     #[test]

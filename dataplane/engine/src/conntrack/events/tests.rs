@@ -105,7 +105,7 @@ fn a_stream_of_datagrams_is_told_when_it_is_one() {
     assert_eq!(shard.told(&lines, &there), ["Update 120 ASSURED"]);
     assert_eq!(shard.told(&lines, &there), [""; 0]);
     shard.wait(121_000);
-    while shard.conntrack.expire(shard.now, 64) == 0 {}
+    while shard.conntrack.expire(shard.now, &shard.settings, 64) == 0 {}
     assert_eq!(lines.take_all(), ["Destroy 0 ASSURED"]);
 }
 

@@ -372,6 +372,13 @@ impl TcpTrack {
     }
 }
 
+impl TcpState {
+    /// The timeout of a segment that leaves a flow in this state, if nothing makes it shorter.
+    pub(super) fn timeout(self, timeouts: &TcpTimeouts) -> Millis {
+        of_state(timeouts, self)
+    }
+}
+
 /// The timeout of a state.
 #[inline(always)]
 fn of_state(timeouts: &TcpTimeouts, state: TcpState) -> Millis {
