@@ -32,7 +32,7 @@ pub enum Action {
     /// Ends this chain; at a hook's chain, its policy decides.
     Return,
     /// The packet is UNTRACKED. Not terminal.
-    Notrack,
+    Notrack(Notrack),
     /// The flow gets this helper. Not terminal.
     Helper(Helper),
     /// Source translation. Terminal in its hook.
@@ -67,7 +67,7 @@ impl Action {
             Self::Jump(_) => "jump",
             Self::Goto(_) => "goto",
             Self::Return => "return",
-            Self::Notrack => "notrack",
+            Self::Notrack(_) => "notrack",
             Self::Helper(_) => "helper",
             Self::Snat(_) => "snat",
             Self::Masquerade(_) => "masquerade",
@@ -87,7 +87,7 @@ impl Action {
         !matches!(
             self,
             Self::Jump(_)
-                | Self::Notrack
+                | Self::Notrack(_)
                 | Self::Helper(_)
                 | Self::Zone(_)
                 | Self::CtTimeout(_)
@@ -97,6 +97,13 @@ impl Action {
                 | Self::Count
         )
     }
+}
+
+/// What goes with not being tracked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Notrack {
+    /// ICMP errors about such packets are RELATED, if the policy lets the packets pass.
+    pub related: bool,
 }
 
 /// How a packet's sender is told of its refusal.

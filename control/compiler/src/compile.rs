@@ -90,7 +90,7 @@ impl Compiler<'_> {
             Asked::Jump(name) => Action::Jump(self.chain(name, rule)?),
             Asked::Goto(name) => Action::Goto(self.chain(name, rule)?),
             Asked::Return => Action::Return,
-            Asked::Notrack => Action::Notrack,
+            Asked::Notrack(notrack) => Action::Notrack { related: notrack.related },
             Asked::Zone(zone) => Action::Zone(lower_zone(*zone)),
             Asked::CtTimeout(which) => Action::CtTimeout(self.timeouts.place(which)),
             Asked::Mark(set) => Action::Mark(lower_mark(*set)),

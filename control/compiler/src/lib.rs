@@ -9,17 +9,21 @@
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::ruleset::Ruleset;
 
+mod compare;
 mod compile;
 mod lower;
 mod names;
 mod problems;
+mod recheck;
 mod sets;
 mod text;
 mod timeouts;
 pub mod topology;
 mod trial;
 
+pub use compare::{Change, ChangeKind, compare, range_text};
 pub use names::Names;
+pub use recheck::Recheck;
 pub use timeouts::{RuleTimeouts, TimeoutRegistry};
 
 /// A policy that can be run.

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use sluice_config::Spanned;
 use sluice_config::policy::{
     Action, AddrKind, AddrMatch, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode, IcmpMatch,
-    Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, NumberRange, PortMatch, PortRange, Reject,
-    RejectReason, Rule,
+    Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, Notrack, NumberRange, PortMatch, PortRange,
+    Reject, RejectReason, Rule,
 };
 use sluice_wire::Family;
 
@@ -101,6 +101,7 @@ fn action(action: &Action) -> String {
     let name = action.name();
     match action {
         Action::Reject(how) => reject(*how),
+        Action::Notrack(Notrack { related: true }) => format!("{{{name}: {{related: true}}}}"),
         Action::Jump(chain) | Action::Goto(chain) => format!("{{{name}: {chain}}}"),
         Action::Helper(helper) => format!("{{{name}: {}}}", helper.name()),
         Action::Snat(to) | Action::Dnat(to) => format!("{{{name}: {{{}}}}}", nat(to)),

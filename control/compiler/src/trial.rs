@@ -7,7 +7,7 @@
 //!
 //! Not here: connection tracking, NAT, the reverse path filter, errors that the router makes.
 
-mod packet;
+pub(crate) mod packet;
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use sluice_config::policy::{
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::conntrack::{CtInfo, CtState, Direction, OriginalTuple, Status};
 use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
-use sluice_engine::ruleset::{Decision, Effects, Hook, RuleId, Ruleset, View};
+use sluice_engine::ruleset::{Decision, Effects, Hook, RuleId, Ruleset, View, Way};
 use sluice_engine::world::fib::Target;
 use sluice_engine::world::{AddressKind, Fib, Interface, Interfaces, RpFilter};
 use sluice_wire::{MacAddr, Packet};
@@ -110,30 +110,6 @@ impl Outcome {
 
 fn rule_name(ruleset: &Ruleset, rule: RuleId) -> Option<&str> {
     ruleset.rules().get(rule.0 as usize)?.name.as_deref()
-}
-
-/// A packet's way through the router.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Input,
-    Forward,
-    Output,
-}
-
-impl Way {
-    /// The hooks before routing, and those behind; the tracker sits behind the first one.
-    const fn hooks(self) -> (&'static [Hook], &'static [Hook]) {
-        match self {
-            Way::Input => (&[Hook::RawPrerouting, Hook::ManglePrerouting], &[Hook::FilterInput]),
-            Way::Forward => (
-                &[Hook::RawPrerouting, Hook::ManglePrerouting],
-                &[Hook::FilterForward, Hook::ManglePostrouting],
-            ),
-            Way::Output => {
-                (&[Hook::RawOutput, Hook::MangleOutput], &[Hook::FilterOutput, Hook::ManglePostrouting])
-            }
-        }
-    }
 }
 
 /// What a system file says.
@@ -328,6 +304,7 @@ impl Trial<'_> {
             interfaces: self.interfaces,
             now: self.now,
             worker: WorkerId(0),
+            rehearsed: false,
         };
         let mut effects = Effects::default();
         let (before, behind) = way.hooks();

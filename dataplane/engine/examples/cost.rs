@@ -203,7 +203,7 @@ fn rule(builder: &mut RulesetBuilder, hook: Hook, tests: Vec<Match>, action: Act
 }
 
 fn notrack_all(builder: &mut RulesetBuilder) {
-    rule(builder, Hook::RawPrerouting, vec![], Action::Notrack);
+    rule(builder, Hook::RawPrerouting, vec![], Action::Notrack { related: false });
 }
 
 /// Tracks what concerns the router itself, lets through what is routed.
@@ -211,7 +211,7 @@ fn transit(builder: &mut RulesetBuilder) {
     use sluice_engine::world::AddressKind::{Broadcast, Local, Multicast};
     let to_us = Match::To([Local, Broadcast, Multicast].into());
     rule(builder, Hook::RawPrerouting, vec![to_us], Action::Accept);
-    rule(builder, Hook::RawPrerouting, vec![], Action::Notrack);
+    rule(builder, Hook::RawPrerouting, vec![], Action::Notrack { related: false });
     builder.policy(Hook::FilterForward, Policy::Drop);
     rule(builder, Hook::FilterForward, vec![state(&[CtState::Untracked])], Action::Accept);
 }

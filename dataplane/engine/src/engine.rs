@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sluice_wire::build::IcmpError;
-use sluice_wire::{Packet, Parsed, TcpFlags, Transport, parse, set_addresses};
+use sluice_wire::{Packet, Parsed, TcpFlags, Transport, icmp, parse, set_addresses};
 
 use crate::conntrack::{Conntrack, FlowBudget, FlowHandle, Key, TrackHook, Tracked};
 use crate::counters::WorkerCounters;
@@ -19,6 +19,7 @@ use crate::pipeline;
 use crate::reassembly::{Assembly, Reassembly, Shape};
 use crate::stage::link::LinkHeader;
 use crate::stage::raw::{self, Raw};
+use crate::stage::related::{self, Met};
 use crate::stage::{admit, answer, defrag, invalid, nat, settle, track};
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
@@ -340,7 +341,13 @@ fn judge_packet(
         let ControlFlow::Break(verdict) = pipeline::sent(&mut t);
         return t.finish(verdict);
     };
-    let tracked = classify(bench, frame, arrival);
+    let mut tracked = classify(bench, frame, arrival);
+    if matches!(tracked, Tracked::Untracked | Tracked::Invalid)
+        && icmp::is_error(&arrival.packet)
+        && let Some(about) = related::to_untracked(bench, frame, &arrival.packet, Met::Received(ingress))
+    {
+        tracked = about;
+    }
     track::count(&bench.counters.states, &tracked);
     match tracked {
         Tracked::Drop(reason) => return Verdict::Drop(reason),

@@ -59,6 +59,13 @@ pub enum Command {
         /// Flows, as many as its capacity.
         batch: Vec<FlowRecord>,
     },
+    /// Delete these flows by their ids, as many as one batch of a listing has; answered by [`Event::Deleted`].
+    DeleteListed {
+        /// Names the request.
+        request: RequestId,
+        /// The flows.
+        flows: Vec<FlowId>,
+    },
     /// Change flows that match, from `cursor` on, as many as `batch` has room for.
     Update {
         /// Names the request.

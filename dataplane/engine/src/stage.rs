@@ -14,6 +14,7 @@ pub(crate) mod options;
 pub(crate) mod pieces;
 pub(crate) mod raw;
 pub(crate) mod redirect;
+pub(crate) mod related;
 pub(crate) mod route;
 pub(crate) mod settle;
 pub(crate) mod source;

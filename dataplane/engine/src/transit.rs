@@ -180,6 +180,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
                 self.bench.conntrack.info(flow, direction, state)
             }
             Tracked::New(pending) => Some(self.begins.insert(pending).info()),
+            Tracked::RelatedUntracked(about) => Some(CtInfo::about_untracked(about)),
             Tracked::Untracked => Some(CtInfo::without_flow(CtState::Untracked)),
             Tracked::Invalid | Tracked::Drop(_) => None,
         };

@@ -27,6 +27,39 @@ pub struct Quoted {
     pub transport: Transport,
 }
 
+impl Quoted {
+    /// The packet as its sender sent it, as far as headers tell: its TTL is what was left of it, its length what its
+    /// header says. Its bytes are not all there, so [`Packet::end`] may lie behind the frame's.
+    pub fn packet(&self, frame: &[u8]) -> Packet {
+        let header = frame.get(usize::from(self.l3)..usize::from(self.l4)).unwrap_or_default();
+        let (tos, ttl, length) = match self.addrs {
+            Addrs::V4 { .. } => Header::<{ ipv4::HEADER }>::at(header, 0).map_or((0, 0, 0), |header| {
+                (
+                    header.byte::<{ ipv4::TOS }>(),
+                    header.byte::<{ ipv4::TTL }>(),
+                    header.be16::<{ ipv4::TOTAL_LENGTH }>(),
+                )
+            }),
+            Addrs::V6 { .. } => Header::<{ ipv6::HEADER }>::at(header, 0).map_or((0, 0, 0), |header| {
+                let class = (header.be16::<0>() >> 4) as u8;
+                let length = header.be16::<{ ipv6::PAYLOAD_LENGTH }>().saturating_add(ipv6::HEADER as u16);
+                (class, header.byte::<{ ipv6::HOP_LIMIT }>(), length)
+            }),
+        };
+        Packet {
+            l3: self.l3,
+            l4: self.l4,
+            end: self.l3.saturating_add(length),
+            addrs: self.addrs,
+            protocol: self.protocol,
+            ttl,
+            tos,
+            transport: self.transport,
+            ..Packet::NONE
+        }
+    }
+}
+
 /// The quote in an ICMP or ICMPv6 error; `None` if `packet` is no error, or quotes too little to name a flow.
 pub fn quoted(packet: &Packet, frame: &[u8]) -> Option<Quoted> {
     if !icmp::is_error(packet) || packet.fragment.is_part() || packet.malformed.is_some() {

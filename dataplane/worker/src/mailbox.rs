@@ -66,6 +66,11 @@ impl Worker {
                     self.engine.conntrack().delete(now, cursor, &filter, budget, &mut batch);
                 self.shell.notices.answer(Event::Deleted { request, worker, next, deleted, batch });
             }
+            Command::DeleteListed { request, flows } => {
+                let deleted = self.engine.conntrack().delete_listed(now, &flows);
+                let (next, batch) = (None, Vec::new());
+                self.shell.notices.answer(Event::Deleted { request, worker, next, deleted, batch });
+            }
             Command::Update { request, cursor, filter, change, mut batch } => {
                 let next = self.engine.conntrack().change(now, cursor, &filter, &change, &mut batch);
                 self.shell.notices.answer(Event::Updated { request, worker, next, batch });

@@ -30,7 +30,7 @@ fn rules(reader: &mut Reader<'_>, rules: &[Rule], places: &[(Table, Hook)]) {
 /// Whether an action is allowed at a hook; if not, where it is.
 fn allowed(action: &Action, table: Table, hook: Hook) -> Result<(), &'static str> {
     let (allowed, hint) = match action {
-        Action::Notrack | Action::Zone(_) | Action::CtTimeout(_) => {
+        Action::Notrack(_) | Action::Zone(_) | Action::CtTimeout(_) => {
             (table == Table::Raw, "it belongs into raw, before tracking")
         }
         Action::Helper(_) => (matches!(table, Table::Raw | Table::Mangle), "it belongs into raw or mangle"),

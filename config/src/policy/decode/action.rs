@@ -7,7 +7,7 @@ use crate::addr::IpRange;
 use crate::decode::{Reader, nearest};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
-    Action, CtTimeout, CtZone, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Reject, RejectReason,
+    Action, CtTimeout, CtZone, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Notrack, Reject, RejectReason,
 };
 use crate::policy::matches::{Matches, PortRange};
 use crate::source::Spanned;
@@ -86,7 +86,7 @@ fn word<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Action> {
         "drop" => Action::Drop,
         "reject" => Action::Reject(Reject::Reason(RejectReason::PortUnreachable)),
         "return" => Action::Return,
-        "notrack" => Action::Notrack,
+        "notrack" => Action::Notrack(Notrack::default()),
         "masquerade" => Action::Masquerade(None),
         "redirect" => Action::Redirect(None),
         "log" => Action::Log(Log::default()),
@@ -128,7 +128,8 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
         "mark" => mark(reader, node).map(Action::Mark),
         "ct_mark" => mark(reader, node).map(Action::CtMark),
         "log" => log(reader, node).map(Action::Log),
-        "accept" | "drop" | "return" | "notrack" | "count" => {
+        "notrack" => notrack(reader, node).map(Action::Notrack),
+        "accept" | "drop" | "return" | "count" => {
             reader.error(key.span, format!("`{0}` takes no value; write `action: {0}`", key.text));
             None
         }
@@ -181,6 +182,13 @@ fn reject<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Reject> {
             None
         }
     }
+}
+
+/// `{related: true}`.
+fn notrack<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Notrack> {
+    let fields = reader.fields(node, "`notrack`", &["related"])?;
+    let related = fields.require(reader, "`notrack`", "related")?;
+    Some(Notrack { related: reader.boolean(related, "`related`")? })
 }
 
 /// `ADDR`, `ADDR:PORT`, or `{to: ADDR[-ADDR], port: A[-B]}`.

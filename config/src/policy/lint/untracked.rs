@@ -86,7 +86,7 @@ impl<'p> Raw<'p> {
             let partial =
                 partial || !rule.not.is_empty() || matches.limit.is_some() || matches.connlimit.is_some();
             match &rule.action.value {
-                Action::Notrack => {
+                Action::Notrack(_) => {
                     let before = self.deciders.len();
                     self.notracks.push(Effective { rule, matches, partial, before });
                 }

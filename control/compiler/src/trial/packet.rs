@@ -14,7 +14,7 @@ const ECHO_REQUEST_V6: u8 = 128;
 /// For experiments (RFC 3692): stands for "no protocol in particular".
 const SOME_PROTOCOL: Protocol = Protocol(253);
 
-pub(super) fn build(test: &TestPacket) -> Packet {
+pub(crate) fn build(test: &TestPacket) -> Packet {
     let family = family(test);
     let protocol = protocol(test, family);
     let header = if family == Family::V4 { 20 } else { 40 };

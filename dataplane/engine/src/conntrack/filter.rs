@@ -177,6 +177,7 @@ mod tests {
             status: Status::CONFIRMED.with(Status::SEEN_REPLY),
             mark: 0x12,
             zone: Zone::original(ZoneId(5)),
+            ingress: None,
             accounting: None,
             start: None,
             age: None,

@@ -162,6 +162,8 @@ pub enum Tracked {
         /// has it (`IP_CT_RELATED_REPLY`).
         direction: Direction,
     },
+    /// An ICMP error about a packet that is not tracked and was let out: that packet. The tracker itself never says so.
+    RelatedUntracked(OriginalTuple),
     /// Never tracked: neighbour and multicast listener discovery.
     Untracked,
     /// Fits no flow and can begin none.
@@ -222,6 +224,11 @@ impl CtInfo {
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let original = OriginalTuple { src: nobody, dst: nobody, sport: 0, dport: 0 };
         CtInfo { state, direction: Direction::Original, status: Status(0), mark: 0, original }
+    }
+
+    /// An error about a packet that no flow stands behind: rules see that packet where they ask for the flow.
+    pub const fn about_untracked(original: OriginalTuple) -> CtInfo {
+        CtInfo { state: CtState::Related, direction: Direction::Reply, status: Status(0), mark: 0, original }
     }
 
     /// Whether the packet belongs to a flow, or is an error about one; if not, only `state` means anything.

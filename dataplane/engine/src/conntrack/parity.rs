@@ -53,7 +53,7 @@ fn play(protocol: u8, steps: &[Step]) -> String {
                 conntrack.confirm(now, &settings, pending).expect("no other flow has that tuple");
                 "new"
             }
-            Tracked::Related { .. } => "related",
+            Tracked::Related { .. } | Tracked::RelatedUntracked(_) => "related",
             Tracked::Untracked => "untracked",
             Tracked::Invalid => "invalid",
             Tracked::Drop(reason) => panic!("step {at}: {reason:?}"),

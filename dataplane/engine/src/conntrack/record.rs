@@ -7,7 +7,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::info::{Direction, Status};
 use super::template::{Zone, ZoneId};
-use crate::ids::{Millis, WorkerId};
+use crate::ids::{InterfaceId, Millis, WorkerId};
 
 /// A flow's id, unique while the process runs: worker, place and how often the place was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,8 @@ pub struct FlowRecord {
     pub mark: u32,
     /// Its zone.
     pub zone: Zone,
+    /// Where its first packet came in, as far as a stored decision tells.
+    pub ingress: Option<InterfaceId>,
     /// Packets and bytes, where accounting is on.
     pub accounting: Option<Accounting>,
     /// When it was confirmed, in nanoseconds of [`crate::ids::Now`], where timestamps are on.
@@ -228,6 +230,7 @@ mod tests {
             status: Status::CONFIRMED,
             mark: 0,
             zone: Zone::default(),
+            ingress: None,
             accounting: None,
             start: None,
             age: None,

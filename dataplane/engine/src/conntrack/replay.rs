@@ -99,7 +99,7 @@ impl Replay {
         match tracked {
             Tracked::Flow { state: CtState::New, .. } => "new",
             Tracked::Flow { .. } => "established",
-            Tracked::Related { .. } => "related",
+            Tracked::Related { .. } | Tracked::RelatedUntracked(_) => "related",
             Tracked::Untracked => "untracked",
             Tracked::Invalid => "invalid",
             Tracked::Drop(_) => "-",

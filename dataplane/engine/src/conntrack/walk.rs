@@ -6,6 +6,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::filter::{FlowChange, FlowFilter};
 use super::flow::Flow;
+use super::info::Direction;
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::table::{Shared, Table};
 use super::tuple::{Address, Tuple};
@@ -93,6 +94,23 @@ impl Conntrack {
         (deleted, Position::following(family, next))
     }
 
+    /// Deletes these flows; how many of them were still there.
+    pub fn delete_listed(&mut self, now: Now, flows: &[FlowId]) -> u64 {
+        self.begin_request(now);
+        let mut deleted = 0;
+        for id in flows {
+            let Position { family, place } = Position::of(*id);
+            let (shared, filter) = (&mut self.shared, FlowFilter { id: Some(*id), ..FlowFilter::default() });
+            let (gone, _) = match family {
+                Family::V4 => self.v4.delete(shared, now, place, &filter, 1, &mut Vec::new()),
+                Family::V6 => self.v6.delete(shared, now, place, &filter, 1, &mut Vec::new()),
+            };
+            deleted += gone;
+        }
+        self.end_request();
+        deleted
+    }
+
     /// Changes flows that match, from `cursor` on, until `batch` is full of them as they are then, and looking at a
     /// bounded number. A flow that is so already is left out. Returns where to go on.
     pub fn change(
@@ -138,6 +156,7 @@ impl<A: Address> Table<A> {
             status: flow.status,
             mark: flow.mark,
             zone: self.aside.zone(place, flow),
+            ingress: flow.stored(Direction::Original).map(|stored| stored.ingress),
             accounting: shared.acct.then(|| self.aside.accounting(place)),
             start,
             age: start.map(|start| now.nanos.saturating_sub(start)),

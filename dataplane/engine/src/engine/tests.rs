@@ -537,7 +537,8 @@ fn rules_count_packets_that_took_the_stored_decision() {
 
 #[test]
 fn untracked_packets_leave_no_flow() {
-    let mut router = Router::new().rule(Hook::RawPrerouting, vec![], Action::Notrack).ready();
+    let mut router =
+        Router::new().rule(Hook::RawPrerouting, vec![], Action::Notrack { related: false }).ready();
     let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
     for _ in 0..2 {
         assert!(matches!(router.receive(CLI, &query).verdict, Verdict::Transmit(_)));

@@ -37,7 +37,10 @@ pub enum Action {
     /// Leaves this chain; at a hook's chain, its policy decides.
     Return,
     /// Is UNTRACKED; goes on with the next rule.
-    Notrack,
+    Notrack {
+        /// Whether ICMP errors about it are RELATED.
+        related: bool,
+    },
     /// Is tracked in this zone, if no rule gave it one before; goes on.
     Zone(Zone),
     /// The flow that it begins has these timeouts, by their place in the policy; goes on.

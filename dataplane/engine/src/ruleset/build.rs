@@ -153,6 +153,7 @@ impl RulesetBuilder {
         let extents = self.check()?;
         let marks_clash = self.marks_clash();
         let may_notrack = self.may_notrack();
+        let relates_untracked = self.relates_untracked();
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(extents);
@@ -173,6 +174,7 @@ impl RulesetBuilder {
             timeouts: Box::default(),
             marks_clash,
             translates: self.translates,
+            relates_untracked,
             counters,
         })
     }
@@ -182,7 +184,7 @@ impl RulesetBuilder {
         let raw = self.bases.get(Hook::RawPrerouting as usize).filter(|raw| !raw.rules.is_empty());
         let chains = raw.into_iter().chain(&self.chains);
         raw.is_some()
-            && chains.flat_map(|chain| &chain.rules).any(|rule| matches!(rule.action, Action::Notrack))
+            && chains.flat_map(|chain| &chain.rules).any(|rule| matches!(rule.action, Action::Notrack { .. }))
     }
 
     /// Whether two rules give the flow's mark different values, so that the packets of a flow may change it in turn.
@@ -198,6 +200,11 @@ impl RulesetBuilder {
             mask |= set.mask;
         }
         false
+    }
+
+    fn relates_untracked(&self) -> bool {
+        let mut rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
+        rules.any(|rule| matches!(rule.action, Action::Notrack { related: true }))
     }
 
     /// Checks nesting from every chain; what entering each hook's can come to.

@@ -242,7 +242,7 @@ impl Match {
             Match::CtMark(list) => flow(view).map(|flow| any_mark(list, flow.mark)),
             Match::Mark(list) => Some(any_mark(list, view.mark)),
             Match::Original(original) => original.answer(ruleset, view),
-            Match::Limit(limit) => Some(limit.take(view.now.nanos, packet.addrs.src(), packet.addrs.dst())),
+            Match::Limit(limit) => Some(view.takes_token(limit)),
             Match::Absent => None,
             _ => self.answer_of_headers(packet),
         }

@@ -14,6 +14,7 @@ mod counters;
 mod guard;
 mod matching;
 mod ports;
+mod rehearsal;
 mod settled;
 mod view;
 mod walk;
@@ -24,6 +25,7 @@ pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
 pub use counters::RuleCounters;
 pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, StateSet, Test};
 pub use ports::{PortMatch, PortSet};
+pub use rehearsal::{Rehearsal, Way};
 pub use settled::Known;
 pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
 
@@ -162,6 +164,8 @@ pub struct Ruleset {
     /// Whether packets of one flow may give it different marks in turn.
     marks_clash: bool,
     translates: bool,
+    /// Whether an ICMP error may be RELATED to a packet that is not tracked.
+    relates_untracked: bool,
     counters: RuleCounters,
 }
 
@@ -221,6 +225,12 @@ impl Ruleset {
     #[inline]
     pub fn asks_for_whole(&self, hook: Hook) -> bool {
         self.base(hook).asks_for_whole
+    }
+
+    /// Whether any rule says of packets that it marks NOTRACK that ICMP errors about them are RELATED.
+    #[inline]
+    pub fn relates_untracked(&self) -> bool {
+        self.relates_untracked
     }
 
     /// Counts packets for a rule or a policy. Each worker counts for itself alone.

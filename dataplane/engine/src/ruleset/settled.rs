@@ -50,7 +50,7 @@ impl Ruleset {
                 Action::Jump(chain) => walk.jump(*chain),
                 Action::Goto(chain) => walk.goto(*chain),
                 Action::Return => drop(walk.leave()),
-                Action::Notrack => effects.notrack = true,
+                Action::Notrack { .. } => effects.notrack = true,
                 Action::Count => {}
                 Action::Reject(_)
                 | Action::Translate(_)

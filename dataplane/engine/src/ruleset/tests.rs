@@ -110,6 +110,7 @@ fn view<'a>(packet: &'a Packet, interfaces: &'a Interfaces) -> View<'a> {
         interfaces,
         now: Now::from_nanos(1_000_000_000),
         worker: WorkerId(0),
+        rehearsed: false,
     }
 }
 
@@ -471,7 +472,7 @@ fn notrack_and_log_go_on() {
     let (interfaces, packet) = (router(), udp(1));
     let one = std::sync::Arc::new(Limit::new(1, Duration::from_secs(1), 1, LimitPer::Rule));
     let rules = vec![
-        spec(vec![], Action::Notrack),
+        spec(vec![], Action::Notrack { related: false }),
         spec(vec![], Action::Log(None)),
         spec(vec![], Action::Log(Some(one))),
         spec(vec![], Action::Accept),
@@ -722,7 +723,7 @@ proptest! {
         let chain = builder.chain("c");
         for (n, (tests, action)) in rules.into_iter().enumerate() {
             let actions =
-                [Action::Accept, Action::Drop, Action::Jump(chain), Action::Goto(chain), Action::Return, Action::Count, Action::Notrack];
+                [Action::Accept, Action::Drop, Action::Jump(chain), Action::Goto(chain), Action::Return, Action::Count, Action::Notrack { related: false }];
             let in_chain = n % 3 == 2;
             let action = if in_chain && matches!(action, 2 | 3) { 5 } else { action };
             let tests = tests.into_iter().map(|(what, negated)| Test { what, negated }).collect();

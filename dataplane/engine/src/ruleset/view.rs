@@ -4,6 +4,7 @@ use sluice_wire::Packet;
 
 use crate::conntrack::{CtInfo, Template};
 use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::limit::Limit;
 use crate::ruleset::{CounterId, RuleId};
 use crate::world::Interfaces;
 
@@ -26,6 +27,16 @@ pub struct View<'a> {
     pub now: Now,
     /// Who evaluates, and counts what [`Effects::counted`] has no room for.
     pub worker: WorkerId,
+    /// The packet is not there, see [`crate::ruleset::Rehearsal`]: nothing is counted, no token taken.
+    pub rehearsed: bool,
+}
+
+impl View<'_> {
+    /// Whether the packet is within a limit, of which it uses up a token.
+    pub(super) fn takes_token(&self, limit: &Limit) -> bool {
+        let addrs = &self.packet.addrs;
+        self.rehearsed || limit.take(self.now.nanos, addrs.src(), addrs.dst())
+    }
 }
 
 /// What becomes of a packet at a hook.
@@ -57,6 +68,8 @@ pub enum Rejection {
 pub struct Effects {
     /// A `notrack` rule matched.
     pub notrack: bool,
+    /// One that says that ICMP errors about the packet are RELATED.
+    pub relates: bool,
     /// What rules asked of the tracker.
     pub template: Template,
     /// The flow's new mark.

@@ -52,7 +52,7 @@ pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: 
 
 /// Notes a counter, or counts it at once where there is no room.
 fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
-    if !effects.counted.push(id) {
+    if !effects.counted.push(id) && !view.rehearsed {
         ruleset.count(view.worker, id, 1, u64::from(view.packet.length()));
     }
 }
@@ -133,14 +133,18 @@ impl<'r> Walk<'r> {
             Action::Jump(chain) => self.jump(*chain),
             Action::Goto(chain) => self.goto(*chain),
             Action::Return => drop(self.leave()),
-            Action::Notrack => effects.notrack |= effects.template.is_none(),
+            // What is to be tracked in a zone, or with timeouts, is tracked.
+            Action::Notrack { related } if effects.template.is_none() => {
+                effects.notrack = true;
+                effects.relates |= related;
+            }
+            Action::Notrack { .. } => {}
             Action::Zone(zone) => put_into(*zone, effects),
             Action::CtTimeout(place) => self.give_timeouts(*place, effects),
             Action::Mark(set) => view.mark = set.apply(view.mark),
             Action::CtMark(set) => self.mark_flow(*set, view, effects),
             Action::Log(limit) => {
-                let addrs = &view.packet.addrs;
-                let within = limit.as_ref().is_none_or(|l| l.take(view.now.nanos, addrs.src(), addrs.dst()));
+                let within = limit.as_ref().is_none_or(|limit| view.takes_token(limit));
                 effects.reads = effects.reads.union(Reads::LIMIT);
                 if within {
                     effects.logs.push(id);

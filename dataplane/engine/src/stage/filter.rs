@@ -29,6 +29,7 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         interfaces: &world.interfaces,
         now: t.bench.now,
         worker: t.bench.worker,
+        rehearsed: false,
     };
     let decision = world.ruleset.evaluate(hook, &mut view, &mut t.effects);
     (t.mark, t.ct) = (view.mark, view.ct);

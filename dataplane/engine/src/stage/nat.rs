@@ -117,6 +117,7 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
         interfaces: &world.interfaces,
         now: t.bench.now,
         worker: t.bench.worker,
+        rehearsed: false,
     };
     let mut effects = Effects::default();
     let decision = world.ruleset.evaluate(hook, &mut view, &mut effects);

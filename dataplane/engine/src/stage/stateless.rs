@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sluice_wire::{Addrs, Family, LinkCast, Packet, is_link_local, martian};
+use sluice_wire::{Addrs, Family, LinkCast, Packet, icmp, is_link_local, martian};
 
 use crate::decision::{Decision, Outcome};
 use crate::frame::Frame;
@@ -73,6 +73,10 @@ pub(crate) fn forward(
 ) -> Option<Verdict> {
     let world = bench.world;
     if !world.ruleset.may_notrack() || !is_plain(world, packet) {
+        return None;
+    }
+    // They may be RELATED to a packet that is not tracked.
+    if world.ruleset.relates_untracked() && icmp::is_error(packet) {
         return None;
     }
     let target = world.fib.route_id(&packet.addrs)?;
@@ -236,7 +240,7 @@ mod tests {
         let to_us = [AddressKind::Local, AddressKind::Broadcast, AddressKind::Multicast];
         Router::new()
             .rule(Hook::RawPrerouting, vec![Test::is(Match::To(to_us.into()))], Action::Accept)
-            .rule(Hook::RawPrerouting, vec![], Action::Notrack)
+            .rule(Hook::RawPrerouting, vec![], Action::Notrack { related: false })
             .rule(Hook::FilterForward, vec![Test::is(Match::Egress([DMZ].into()))], Action::Drop)
     }
 
@@ -246,7 +250,7 @@ mod tests {
         let mut router = Router::new().rule(Hook::RawPrerouting, vec![never], Action::Drop);
         let to_us = [AddressKind::Local, AddressKind::Broadcast, AddressKind::Multicast];
         router = router.rule(Hook::RawPrerouting, vec![Test::is(Match::To(to_us.into()))], Action::Accept);
-        router.rule(Hook::RawPrerouting, vec![], Action::Notrack).rule(
+        router.rule(Hook::RawPrerouting, vec![], Action::Notrack { related: false }).rule(
             Hook::FilterForward,
             vec![Test::is(Match::Egress([DMZ].into()))],
             Action::Drop,

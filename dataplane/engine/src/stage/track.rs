@@ -3,10 +3,13 @@
 
 use std::ops::ControlFlow;
 
+use sluice_wire::icmp;
+
 use crate::conntrack::{CtState, TrackHook, Tracked};
 use crate::counters::StateCounters;
 use crate::pipeline::Step;
 use crate::stage::invalid;
+use crate::stage::related::{self, Met};
 use crate::transit::{Bench, Transit};
 use crate::verdict::Verdict;
 
@@ -16,20 +19,35 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
         return ControlFlow::Continue(());
     }
     if t.effects.notrack {
-        t.set_tracked(Tracked::Untracked);
+        let tracked = about_untracked(t).unwrap_or(Tracked::Untracked);
+        t.set_tracked(tracked);
         return ControlFlow::Continue(());
     }
     match track(t) {
         Tracked::Drop(reason) => ControlFlow::Break(Verdict::Drop(reason)),
-        tracked => {
-            if let Tracked::Invalid = tracked {
+        Tracked::Invalid => {
+            let about = about_untracked(t);
+            if about.is_none() {
                 let interfaces = (None, t.egress().map(|egress| egress.interface));
                 invalid::log(t.bench, t.packet, t.frame, t.effects.template.zone, interfaces);
             }
+            t.set_tracked(about.unwrap_or(Tracked::Invalid));
+            ControlFlow::Continue(())
+        }
+        tracked => {
             t.set_tracked(tracked);
             ControlFlow::Continue(())
         }
     }
+}
+
+/// What an error that the box or the router sends is about, if that is a packet that is not tracked.
+fn about_untracked(t: &Transit<'_, '_, '_>) -> Option<Tracked> {
+    if !icmp::is_error(t.packet) {
+        return None;
+    }
+    let met = Met::Sent(t.egress().map(|egress| egress.interface));
+    related::to_untracked(t.bench, t.frame, t.packet, met)
 }
 
 /// Shows the tracker a packet that leaves.
@@ -66,7 +84,7 @@ pub(crate) fn count(states: &StateCounters, tracked: &Tracked) {
     let counter = match tracked {
         Tracked::Flow { state: CtState::Established, .. } => &states.established,
         Tracked::Flow { .. } | Tracked::New(_) => &states.new,
-        Tracked::Related { .. } => &states.related,
+        Tracked::Related { .. } | Tracked::RelatedUntracked(_) => &states.related,
         Tracked::Untracked => &states.untracked,
         Tracked::Invalid => &states.invalid,
         Tracked::Drop(_) => return,
