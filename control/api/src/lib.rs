@@ -8,6 +8,9 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/policy/apply` | [`ApplyRequest`] | [`ApplyReply`]; 422 with `diagnostics` if the policy is refused |
+//! | `POST /v1/policy/diff` | [`ApplyRequest`] | [`PolicyDiff`]; 422 as above |
+//! | `POST /v1/policy/confirm` | | [`ConfirmReply`]; 409 if no policy waits for it |
+//! | `POST /v1/policy/rollback` | [`RollbackRequest`] | [`ApplyReply`]; 409 if there is no such policy |
 //! | `GET /v1/policy` | | [`PolicyView`] |
 //! | `GET /v1/history` | | `[`[`HistoryEntry`]`]`, newest first |
 //! | `POST /v1/reload` | | [`ReloadReply`]; 422 if either file is refused or a restart is needed |
@@ -41,8 +44,8 @@ pub use flows::{
     UpdateRequest,
 };
 pub use policy::{
-    ApiError, ApplyReply, ApplyRequest, Diagnostic, FlowHandling, HistoryEntry, PolicyView, ReloadReply,
-    Status,
+    ApiError, ApplyReply, ApplyRequest, ConfirmReply, Diagnostic, FlowHandling, FlowsAhead, HistoryEntry,
+    PolicyChange, PolicyDiff, PolicyView, ReloadReply, RollbackRequest, Status,
 };
 pub use show::{ConfigView, Drop, Interface, Neighbour, Port, Route, RouteHop, Rule, Set, Worker};
 pub use top::{Top, TopKey, TopRequest, TopRow};

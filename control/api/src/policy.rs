@@ -104,9 +104,87 @@ pub struct ApplyReply {
     pub flows_deleted: u64,
     /// Seconds that reading and compiling took.
     pub compile_seconds: f64,
+    /// Seconds in which it is to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
     /// What is valid but probably not meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
+}
+
+/// `POST /v1/policy/rollback`: apply a policy of the history once more. While one waits to be confirmed: go back from it
+/// now, whatever else is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// Its place as [`HistoryEntry::index`] has it; None: the latest one that was confirmed and is not what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// What becomes of live flows.
+    #[serde(default)]
+    pub flows: FlowHandling,
+    /// As in [`ApplyRequest::confirm`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
+}
+
+/// Answer of `POST /v1/policy/confirm`: the policy stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfirmReply {
+    /// SHA-256 of the policy, hexadecimal.
+    pub digest: String,
+    /// Seconds that were left.
+    pub left: u64,
+}
+
+/// Answer of `POST /v1/policy/diff`: what a policy would change if it were applied. Nothing is changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyDiff {
+    /// SHA-256 of the policy, hexadecimal.
+    pub digest: String,
+    /// Rules in it.
+    pub rules: usize,
+    /// Seconds that reading and compiling took.
+    pub compile_seconds: f64,
+    /// What differs from the running one by its meaning.
+    pub changes: Vec<PolicyChange>,
+    /// What it would do to the flows that are live.
+    pub flows: FlowsAhead,
+    /// What is valid but probably not meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// One thing that differs between two policies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyChange {
+    /// `filter.forward`, `chains.NAME`, `sets.NAME`, `zones.NAME`.
+    pub place: String,
+    /// `added`, `removed`, `moved` or `changed`.
+    pub kind: String,
+    /// The rule's number before, from 1; none for elements, and for a chain's policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<usize>,
+    /// The rule's number now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<usize>,
+    /// What a rule or a chain's policy was before it changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// The rule, the chain's policy or the element.
+    pub text: String,
+}
+
+/// What a policy would do to live flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsAhead {
+    /// Flows in the table.
+    pub live: u64,
+    /// Flows that were looked at: all, unless there were too many for the time that a diff may take.
+    pub examined: u64,
+    /// Of these, flows whose first packet the policy would not accept: what `recheck` deletes.
+    pub refused: u64,
+    /// Of these, flows whose next packets the policy would drop, also with `keep`.
+    pub stopped: u64,
 }
 
 /// `GET /v1/policy`: the running policy.
@@ -122,6 +200,9 @@ pub struct PolicyView {
     pub applied: u64,
     /// The generation that it runs as.
     pub generation: u32,
+    /// Seconds that are left to confirm it, if it is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<u64>,
 }
 
 /// An applied policy, running or past.
@@ -129,6 +210,8 @@ pub struct PolicyView {
 pub struct HistoryEntry {
     /// 0 is the running one, 1 the one before it.
     pub index: usize,
+    /// False for one that waits to be confirmed, and for one that never was and was gone back from.
+    pub confirmed: bool,
     /// Where it came from, as it was given.
     pub name: String,
     /// SHA-256 of it, hexadecimal.

@@ -203,6 +203,7 @@ state: s
             reply: TupleRecord { src: dst, dst: src, transport: ports(dport, 5000) },
             status: Status::SEEN_REPLY.with(Status::ASSURED).with(Status::CONFIRMED),
             mark: 0,
+            zone: sluice_engine::conntrack::Zone::default(),
             ingress: None,
             accounting: None,
             start: None,

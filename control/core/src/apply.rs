@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_api as api;
-use sluice_compiler::topology;
+use sluice_compiler::{ChangeKind, topology};
 use sluice_config::{Diagnostics, Policy, PolicySource, System};
 use sluice_engine::conntrack::FlowFilter;
-use sluice_engine::world::Fib;
+use sluice_engine::world::{Fib, World};
 use tokio::task::spawn_blocking;
 
 use crate::boot::{self, Ready};
-use crate::control::{Control, RunningPolicy, RunningSystem, unix_time};
+use crate::confirm::{self, Waiting};
+use crate::control::{Control, RunningPolicy, RunningSystem, unix_seconds, unix_time};
 use crate::flows;
 use crate::groups;
-use crate::history::digest;
+use crate::history::{Applied, digest};
 use crate::lock::locked;
+use crate::recheck;
 use crate::system;
 use crate::workers::WorkerError;
 
@@ -31,6 +33,20 @@ pub enum ApplyError {
     /// Keys of the system file that changed and cannot change while running.
     #[error("{} cannot change while running: restart sluiced", .0.join(", "))]
     NeedsRestart(Vec<String>),
+    /// A policy waits to be confirmed, for so many seconds more.
+    #[error(
+        "a policy waits to be confirmed ({0} s left): `sluice confirm` keeps it, `sluice rollback` goes back"
+    )]
+    Waiting(u64),
+    /// No policy waits to be confirmed.
+    #[error("no policy waits to be confirmed")]
+    NothingWaits,
+    /// A time to confirm that is none.
+    #[error("{0} s to confirm (limit 1 to 86400)")]
+    ConfirmTime(u64),
+    /// There is no policy to go back to.
+    #[error("there is no such policy in the history")]
+    NotInHistory,
     /// What this version does not do.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -43,6 +59,17 @@ pub enum ApplyError {
     /// A worker does not take it.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+}
+
+/// How a policy is kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It must be there before it is put in force.
+    Must,
+    /// Likewise; and after a restart it runs until this time alone, in seconds since 1970, unless it is confirmed.
+    Until(u64),
+    /// It is put in force also where it cannot be written.
+    IfPossible,
 }
 
 impl ApplyError {
@@ -61,29 +88,74 @@ impl Control {
     /// # Errors
     /// The running policy stays in all cases but that of a worker that does not answer.
     pub async fn apply(&self, request: api::ApplyRequest) -> Result<api::ApplyReply, ApplyError> {
-        if request.confirm.is_some() {
-            return Err(ApplyError::Unsupported("--confirm is not supported by this version"));
-        }
-        if request.flows == api::FlowHandling::Recheck {
-            return Err(ApplyError::Unsupported(
-                "--flows recheck is not supported by this version: keep or flush",
-            ));
-        }
+        let confirm = confirm::checked(request.confirm)?;
         let _changing = self.changing.lock().await;
+        self.nothing_waits()?;
         let (name, text, files) = (request.name, request.text, request.files);
         let result = async {
             let ready = self.compile(PolicySource { name, text, files }).await?;
             if request.strict && ready.compiled.warnings.warnings().next().is_some() {
                 return Err(ApplyError::Refused(ready.compiled.warnings));
             }
-            let mut reply = self.put_in_force(ready).await?;
-            if request.flows == api::FlowHandling::Flush {
-                reply.flows_deleted = flows::delete(&self.workers, FlowFilter::default()).await?;
-            }
-            reply.flows_kept = self.flow_count();
-            Ok(reply)
+            self.in_force(ready, confirm, request.flows).await
         };
         self.note(result.await)
+    }
+
+    /// Puts a policy in force as it was asked for.
+    pub(crate) async fn in_force(
+        &self,
+        ready: Ready,
+        confirm: Option<u64>,
+        flows: api::FlowHandling,
+    ) -> Result<api::ApplyReply, ApplyError> {
+        let keep = confirm.map_or(Keep::Must, |seconds| Keep::Until(unix_seconds() + seconds));
+        let mut reply = self.put_in_force(ready, keep).await?;
+        if let Some(seconds) = confirm {
+            let number = locked(&self.history).last().map_or(0, |last| last.number);
+            self.set_waiting(Some(Waiting::new(number, seconds)));
+            reply.confirm = confirm;
+        }
+        reply.flows_deleted = match flows {
+            api::FlowHandling::Keep => 0,
+            api::FlowHandling::Recheck => recheck::cut(&self.workers, self.publisher.world()).await?,
+            api::FlowHandling::Flush => flows::delete(&self.workers, FlowFilter::default()).await?,
+        };
+        reply.flows_kept = self.flow_count();
+        Ok(reply)
+    }
+
+    /// Tells what a policy would change, and changes nothing.
+    ///
+    /// # Errors
+    /// The policy is refused, or a worker does not answer.
+    pub async fn diff(&self, request: api::ApplyRequest) -> Result<api::PolicyDiff, ApplyError> {
+        let (name, text, files) = (request.name, request.text, request.files);
+        let Ready { source, compiled, seconds } = self.compile(PolicySource { name, text, files }).await?;
+        let rules = compiled.ruleset.rules().len();
+        let running = Arc::clone(&locked(&self.policy).source);
+        let compared = spawn_blocking(move || {
+            let changes = changes(&running, &source)?;
+            Ok((digest(&source), changes))
+        });
+        let compared =
+            compared.await.map_err(|_| ApplyError::Unsupported("the policies could not be compared"))?;
+        let (digest, changes) = compared.map_err(ApplyError::Refused)?;
+        let world = World { ruleset: Arc::new(compiled.ruleset), ..World::clone(&self.publisher.world()) };
+        let standing = recheck::count(&self.workers, Arc::new(world)).await?;
+        Ok(api::PolicyDiff {
+            digest,
+            rules,
+            compile_seconds: seconds,
+            changes,
+            flows: api::FlowsAhead {
+                live: standing.examined.max(self.flow_count()),
+                examined: standing.examined,
+                refused: standing.refused,
+                stopped: standing.stopped,
+            },
+            warnings: describe(&compiled.warnings),
+        })
     }
 
     /// Reads both files again. What of the system file can change while running does; if anything else changed, nothing
@@ -115,13 +187,9 @@ impl Control {
         result.map_err(ApplyError::Refused)
     }
 
-    async fn put_in_force(&self, ready: Ready) -> Result<api::ApplyReply, ApplyError> {
+    pub(crate) async fn put_in_force(&self, ready: Ready, keep: Keep) -> Result<api::ApplyReply, ApplyError> {
         let Ready { source, compiled, seconds } = ready;
-        let applied = {
-            let mut history = locked(&self.history);
-            let applied = history.add(source).map_err(ApplyError::State)?;
-            applied.clone()
-        };
+        let applied = self.keep(source, keep)?;
         let mut ruleset = compiled.ruleset;
         let own_timeouts = {
             let mut registry = locked(&self.timeouts);
@@ -163,6 +231,30 @@ impl Control {
         })
     }
 
+    /// Puts a policy on disk.
+    fn keep(&self, source: PolicySource, keep: Keep) -> Result<Applied, ApplyError> {
+        let confirm_by = match keep {
+            Keep::Until(time) => Some(time),
+            Keep::Must | Keep::IfPossible => None,
+        };
+        let mut history = locked(&self.history);
+        let kept = match keep {
+            Keep::IfPossible => history.add(source.clone(), confirm_by),
+            Keep::Must | Keep::Until(_) => {
+                return Ok(history.add(source, confirm_by).map_err(ApplyError::State)?.clone());
+            }
+        };
+        if let Err(error) = &kept {
+            tracing::error!(%error, "the policy could not be written to the state folder");
+        }
+        Ok(kept.cloned().unwrap_or_else(|_| Applied {
+            digest: digest(&source),
+            time: unix_seconds(),
+            source,
+            ..Applied::default()
+        }))
+    }
+
     async fn reload_files(&self) -> Result<api::ReloadReply, ApplyError> {
         let (new, text) = boot::read_system(&self.path).map_err(ApplyError::Refused)?;
         let old = locked(&self.system).model.clone();
@@ -176,6 +268,9 @@ impl Control {
         // The policy first: if it is refused, nothing changes. It is compiled for the interfaces that the files name,
         // and those are the same.
         let ready = self.changed_policy(&new).await?;
+        if ready.is_some() {
+            self.nothing_waits()?;
+        }
         if !changed.is_empty() {
             self.put_system_in_force(new, text).await?;
             tracing::info!(changed = changed.join(", "), "system file reloaded");
@@ -183,7 +278,7 @@ impl Control {
         let mut reply = api::ReloadReply { changed, ..api::ReloadReply::default() };
         if let Some(ready) = ready {
             let read = digest(&ready.source);
-            reply.warnings = self.put_in_force(ready).await?.warnings;
+            reply.warnings = self.put_in_force(ready, Keep::Must).await?.warnings;
             reply.policy_applied = true;
             locked(&self.history).note_read(&read).map_err(ApplyError::State)?;
         }
@@ -220,11 +315,26 @@ impl Control {
     }
 
     /// Notes for the metrics how a change went.
-    fn note<T>(&self, result: Result<T, ApplyError>) -> Result<T, ApplyError> {
+    pub(crate) fn note<T>(&self, result: Result<T, ApplyError>) -> Result<T, ApplyError> {
         let mut last = locked(&self.last_reload);
         (last.success, last.time) = (result.is_ok(), unix_time());
         result
     }
+}
+
+/// What differs between two policies, as the API has it.
+fn changes(old: &PolicySource, new: &PolicySource) -> Result<Vec<api::PolicyChange>, Diagnostics> {
+    let [old, new] = [old, new].map(|source| Policy::from_source(source, None));
+    let describe = |change: sluice_compiler::Change| {
+        let (kind, from, to, before) = match change.kind {
+            ChangeKind::Added(to) => ("added", None, to, None),
+            ChangeKind::Removed(from) => ("removed", from, None, None),
+            ChangeKind::Moved { from, to } => ("moved", Some(from), Some(to), None),
+            ChangeKind::Changed { before, to } => ("changed", None, to, Some(before)),
+        };
+        api::PolicyChange { place: change.place, kind: kind.into(), from, to, before, text: change.text }
+    };
+    Ok(sluice_compiler::compare(&old?.0, &new?.0).into_iter().map(describe).collect())
 }
 
 /// Findings as the API has them.

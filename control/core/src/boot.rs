@@ -1,8 +1,8 @@
 //! From two files to a first world: what is decided before any device is touched.
 //!
 //! Which policy starts: the file under `policy:` if it is another one than when it was last read, else the policy that was
-//! applied last. A bad file is logged and does not keep the last applied one from running; where there is none, it is a
-//! start error.
+//! applied last, or the one before if that was to be confirmed and was not in time. A bad file is logged and does not keep
+//! the last applied one from running; where there is none, it is a start error.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use sluice_engine::ids::Generation;
 use sluice_engine::world::{Fib, Neighbours, World};
 use sluice_wire::MacAddr;
 
+use crate::control::unix_seconds;
 use crate::groups;
-use crate::history::{History, HistoryError, digest};
+use crate::history::{Applied, History, HistoryError, Start, digest};
 use crate::neighbours::{Table, Time};
 use crate::system;
 
@@ -50,8 +51,20 @@ pub struct Boot {
     pub(crate) system: System,
     pub(crate) history: History,
     pub(crate) policy: Ready,
-    /// The policy is the file's, and not the one that was applied last.
-    is_new: bool,
+    origin: Origin,
+}
+
+/// Where the policy that starts comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The file, which is another one than was read last.
+    File,
+    /// It was applied last.
+    Last,
+    /// It was applied last, and has so many seconds left to be confirmed.
+    Waiting(u64),
+    /// It ran before one that nobody confirmed in time.
+    Back,
 }
 
 /// What the data plane is started with, beside its devices.
@@ -76,20 +89,32 @@ impl Boot {
     pub fn load(path: &Path) -> Result<Boot, BootError> {
         let (system, text) = read_system(path).map_err(BootError::Refused)?;
         let history = History::open(&system.state)?;
-        let (policy, is_new) = choose(&system, &history)?;
-        Ok(Boot { path: path.to_owned(), text, system, history, policy, is_new })
+        let (policy, origin) = choose(&system, &history)?;
+        Ok(Boot { path: path.to_owned(), text, system, history, policy, origin })
     }
 
     /// Remembers the policy, once workers run on it: a start that fails later must not leave behind a policy that never
     /// ran. Where it cannot be written it runs all the same, and is read again at the next start.
     pub fn remember(&mut self) {
-        if !self.is_new {
-            return;
-        }
         let source = &self.policy.source;
-        let kept = self.history.add(source.clone()).map(drop);
-        if let Err(error) = kept.and_then(|()| self.history.note_read(&digest(source))) {
+        let kept = match self.origin {
+            Origin::Last | Origin::Waiting(_) => Ok(()),
+            Origin::Back => self.history.add(source.clone(), None).map(drop),
+            Origin::File => {
+                let added = self.history.add(source.clone(), None).map(drop);
+                added.and_then(|()| self.history.note_read(&digest(source)))
+            }
+        };
+        if let Err(error) = kept {
             tracing::error!(%error, "the policy could not be written to the state folder");
+        }
+    }
+
+    /// Seconds that are left to confirm the policy, if it is to be.
+    pub(crate) fn to_be_confirmed(&self) -> Option<u64> {
+        match self.origin {
+            Origin::Waiting(seconds) => Some(seconds),
+            Origin::File | Origin::Last | Origin::Back => None,
         }
     }
 
@@ -168,21 +193,34 @@ pub(crate) fn compile(
     Ok(Ready { source: policy.source, compiled, seconds: began.elapsed().as_secs_f64() })
 }
 
-/// The policy that starts, and whether it is another one than was applied last.
-fn choose(system: &System, history: &History) -> Result<(Ready, bool), BootError> {
+/// Compiles a policy that ran before. Its tests are not run: the system file may have changed since, and a router that
+/// has accepted a policy must be able to go back to it.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn compile_again(system: &System, source: &PolicySource) -> Result<Ready, Diagnostics> {
+    let began = Instant::now();
+    let (mut policy, found) = Policy::from_source(source, Some(&system.interface_names()))?;
+    policy.tests.clear();
+    compile(system, policy, found, began)
+}
+
+/// The policy that starts, and where it comes from.
+fn choose(system: &System, history: &History) -> Result<(Ready, Origin), BootError> {
     let read = read_policy(system);
     let is_new = read.as_ref().map_or(true, |(policy, _)| history.is_new(&digest(&policy.source)));
+    let start = history.starts(unix_seconds());
     let mut refused = None;
-    if is_new {
+    if is_new || start.is_none() {
         match read.and_then(|(policy, found)| compile(system, policy, found, Instant::now())) {
             Ok(ready) => {
                 warn(&ready.compiled.warnings);
-                return Ok((ready, true));
+                return Ok((ready, Origin::File));
             }
             Err(errors) => refused = Some(errors),
         }
     }
-    let Some(last) = history.last() else {
+    let Some(start) = start else {
         return Err(BootError::Refused(refused.unwrap_or_default()));
     };
     if let Some(errors) = refused {
@@ -191,11 +229,29 @@ fn choose(system: &System, history: &History) -> Result<(Ready, bool), BootError
             system.policy.display()
         );
     }
-    let began = Instant::now();
-    let (policy, found) =
-        Policy::from_source(&last.source, Some(&system.interface_names())).map_err(BootError::Refused)?;
-    let ready = compile(system, policy, found, began).map_err(BootError::Refused)?;
-    Ok((ready, false))
+    match start {
+        Start::Last(last) => Ok((again(system, last)?, Origin::Last)),
+        Start::Back(before) => {
+            tracing::warn!(
+                digest = before.digest.get(..12),
+                "the policy applied last was not confirmed in time: back to the one before"
+            );
+            Ok((again(system, before)?, Origin::Back))
+        }
+        Start::Waiting(last, seconds) => {
+            tracing::warn!(seconds, "the policy is to be confirmed with `sluice confirm`");
+            // One that cannot even be compiled will not be confirmed.
+            match (again(system, last), history.before_unconfirmed()) {
+                (Ok(ready), _) => Ok((ready, Origin::Waiting(seconds))),
+                (Err(_), Some(before)) => Ok((again(system, before)?, Origin::Back)),
+                (Err(error), None) => Err(error),
+            }
+        }
+    }
+}
+
+fn again(system: &System, applied: &Applied) -> Result<Ready, BootError> {
+    compile_again(system, &applied.source).map_err(BootError::Refused)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::boot::{Boot, Launch};
+use crate::confirm::Waiting;
 use crate::devices::Devices;
 use crate::history::{History, digest};
 use crate::kernel_interfaces::KernelInterfaces;
@@ -84,6 +85,9 @@ pub struct Control {
     /// Held by whoever changes policy or settings, from reading to publishing.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) last_reload: Mutex<LastReload>,
+    /// The policy that waits to be confirmed.
+    pub(crate) waiting: Mutex<Option<Waiting>>,
+    pub(crate) waiting_changed: Notify,
     rulesets: Mutex<VecDeque<(Generation, Arc<Ruleset>)>>,
 }
 
@@ -118,12 +122,15 @@ impl Control {
     pub fn new(parts: Parts) -> Arc<Control> {
         let Parts { boot, launch, mailboxes, cores, macs, devices, kernel } = parts;
         let workers = Arc::new(Workers::new(mailboxes));
+        let to_be_confirmed = boot.to_be_confirmed();
         let policy = RunningPolicy {
             digest: digest(&boot.policy.source),
             applied: boot.history.last().map_or_else(unix_seconds, |last| last.time),
             source: Arc::new(boot.policy.source),
         };
         let reload = LastReload { success: true, time: unix_time(), compile_seconds: boot.policy.seconds };
+        let number = boot.history.last().map_or(0, |last| last.number);
+        let waiting = to_be_confirmed.map(|seconds| Waiting::new(number, seconds));
         let ruleset = (launch.world.generation, Arc::clone(&launch.world.ruleset));
         Arc::new(Control {
             path: boot.path,
@@ -146,6 +153,8 @@ impl Control {
             started: Instant::now(),
             changing: tokio::sync::Mutex::default(),
             last_reload: Mutex::new(reload),
+            waiting: Mutex::new(waiting),
+            waiting_changed: Notify::new(),
             rulesets: Mutex::new([ruleset].into()),
         })
     }
@@ -157,6 +166,7 @@ impl Control {
     pub async fn serve_workers(self: Arc<Self>, events: Receiver<Event>) -> Result<(), WorkerError> {
         let mut events = pump(events);
         let publishing = tokio::spawn(Arc::clone(&self).publish_neighbours());
+        let waiting = tokio::spawn(Arc::clone(&self).watch_waiting());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
@@ -171,6 +181,7 @@ impl Control {
             self.neighbour_work();
         };
         publishing.abort();
+        waiting.abort();
         result
     }
 

@@ -1,22 +1,32 @@
 //! Applied policies on disk: what runs after a restart, and what ran before.
 //!
 //! In the state folder: `policies/NNNNNN.json`, one applied policy each with its set files, the highest number running;
-//! `policy-file`, the digest of the file under `policy:` when it was last read, which tells whether it changed since;
-//! `lock`, held by the daemon whose state this is. Everything is written beside its place, synced and renamed, so that a
-//! crash leaves the old or the new and nothing in between.
+//! `policies/NNNNNN.unconfirmed.json` if it waits for `sluice confirm`, which gives it its plain name; `policy-file`, the
+//! digest of the file under `policy:` when it was last read and the highest number then, which tell whether the file
+//! changed since; `lock`, held by the daemon whose state this is.
+//!
+//! Each change is one rename, so a crash leaves what was or what is to be. Going back from a policy that nobody confirmed
+//! adds the one before it once more: an unconfirmed one that is not the highest any more is history.
+
+mod disk;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sluice_config::PolicySource;
 
+use self::disk::{Disk, RealDisk, UNFINISHED, replace, sync_folder_of};
+use crate::control::unix_seconds;
+
 /// Policies that are kept.
 const KEPT: usize = 16;
+
+/// Ending of policies that wait to be confirmed, or were never.
+const UNCONFIRMED: &str = "unconfirmed.json";
 
 /// An applied policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +37,22 @@ pub struct Applied {
     pub time: u64,
     /// SHA-256 over its text and set files, hexadecimal.
     pub digest: String,
+    /// Until when it was to be confirmed, in seconds since 1970, if it was not; the file's name decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_by: Option<u64>,
     /// All of it.
     pub source: PolicySource,
+}
+
+/// What runs after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// The policy that was applied last.
+    Last(&'a Applied),
+    /// As before, and it has so many seconds left to be confirmed.
+    Waiting(&'a Applied, u64),
+    /// The one before: the last one was not confirmed in time.
+    Back(&'a Applied),
 }
 
 /// Why the state folder cannot be used.
@@ -52,6 +76,7 @@ pub struct History {
     folder: PathBuf,
     /// Oldest first.
     policies: Vec<Applied>,
+    disk: Box<dyn Disk>,
     _lock: Flock<File>,
 }
 
@@ -61,18 +86,23 @@ impl History {
     /// # Errors
     /// As [`HistoryError`] says. A policy that cannot be read is left out, and logged.
     pub fn open(folder: &Path) -> Result<History, HistoryError> {
+        History::open_on(folder, Box::new(RealDisk))
+    }
+
+    fn open_on(folder: &Path, mut disk: Box<dyn Disk>) -> Result<History, HistoryError> {
         let failed = |source: io::Error| HistoryError::Io { folder: folder.to_owned(), source };
         let policies = folder.join("policies");
         fs::create_dir_all(&policies).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
             .map_err(|_| HistoryError::InUse(folder.to_owned()))?;
-        let mut history = History { folder: folder.to_owned(), policies: Vec::new(), _lock: lock };
-        history.policies = read_all(&policies).map_err(failed)?;
-        Ok(history)
+        // A disk that is full or read-only is no reason not to start with what is there.
+        let _ = disk.sync_folder(folder);
+        let read = read_all(&policies).map_err(failed)?;
+        Ok(History { folder: folder.to_owned(), policies: read, disk, _lock: lock })
     }
 
-    /// The policy that ran last.
+    /// The policy that was applied last.
     pub fn last(&self) -> Option<&Applied> {
         self.policies.last()
     }
@@ -82,49 +112,104 @@ impl History {
         self.policies.iter().rev()
     }
 
-    /// Puts a policy on disk as the one that runs, and forgets the oldest.
+    /// The last one, if it waits to be confirmed.
+    pub fn unconfirmed(&self) -> Option<&Applied> {
+        self.last().filter(|last| last.confirm_by.is_some())
+    }
+
+    /// What runs after a restart at this time, in seconds since 1970. A clock that went back is not trusted with a deadline.
+    pub fn starts(&self, now: u64) -> Option<Start<'_>> {
+        let last = self.last()?;
+        let Some(confirm_by) = last.confirm_by else { return Some(Start::Last(last)) };
+        if (last.time..confirm_by).contains(&now) {
+            return Some(Start::Waiting(last, confirm_by - now));
+        }
+        self.before_unconfirmed().map(Start::Back)
+    }
+
+    /// What runs again if the last one is not confirmed: the latest before it that is.
+    pub fn before_unconfirmed(&self) -> Option<&Applied> {
+        self.iter().skip(1).find(|applied| applied.confirm_by.is_none())
+    }
+
+    /// Puts a policy on disk as the one that runs, and forgets the oldest. With `confirm_by` (seconds since 1970) it runs
+    /// on after a restart only until then, unless it is confirmed.
     ///
     /// # Errors
     /// It could not be written: then the one before still is what starts.
-    pub fn add(&mut self, source: PolicySource) -> io::Result<&Applied> {
+    pub fn add(&mut self, source: PolicySource, confirm_by: Option<u64>) -> io::Result<&Applied> {
         let number = self.last().map_or(1, |last| last.number + 1);
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let digest = digest(&source);
-        let applied = Applied { number, time, digest, source };
-        replace(&self.path(number), &serde_json::to_vec(&applied)?)?;
+        let applied = Applied { number, time: unix_seconds(), digest, confirm_by, source };
+        let path = self.path(&applied);
+        let bytes = serde_json::to_vec(&applied)?;
+        if let Err(error) = replace(&mut *self.disk, &path, &bytes) {
+            // It must not be what starts if it was the last step that failed.
+            let _ = self.disk.remove(&path);
+            return Err(error);
+        }
         self.policies.push(applied);
         while self.policies.len() > KEPT {
             let oldest = self.policies.remove(0);
+            let path = self.path(&oldest);
             // One too many does no harm.
-            let _ = fs::remove_file(self.path(oldest.number));
+            let _ = self.disk.remove(&path);
         }
         self.policies.last().ok_or_else(|| io::Error::other("no policy"))
     }
 
+    /// The last policy is to stay. Needs no room on the disk.
+    ///
+    /// # Errors
+    /// It could not be noted: it is as unconfirmed as it was.
+    pub fn confirm(&mut self) -> io::Result<()> {
+        let Some(waiting) = self.unconfirmed() else { return Ok(()) };
+        let confirmed = Applied { confirm_by: None, ..waiting.clone() };
+        let (from, to) = (self.path(waiting), self.path(&confirmed));
+        self.disk.rename(&from, &to)?;
+        if let Err(error) = sync_folder_of(&mut *self.disk, &to) {
+            let _ = self.disk.rename(&to, &from);
+            return Err(error);
+        }
+        if let Some(last) = self.policies.last_mut() {
+            *last = confirmed;
+        }
+        Ok(())
+    }
+
     /// Takes back the latest policy: it could not be put in force.
     pub fn take_back(&mut self, number: u64) {
-        if self.last().is_some_and(|last| last.number == number) {
-            self.policies.pop();
-            let _ = fs::remove_file(self.path(number));
+        if let Some(last) = self.policies.pop_if(|last| last.number == number) {
+            let path = self.path(&last);
+            let _ = self.disk.remove(&path);
         }
     }
 
-    /// Whether the file under `policy:` is another one than when it was last read.
+    /// Whether the file under `policy:` is another one than when it was last read, and holds no policy that was applied
+    /// since.
     pub fn is_new(&self, digest: &str) -> bool {
         let seen = fs::read_to_string(self.folder.join("policy-file")).unwrap_or_default();
-        seen.trim() != digest && self.last().is_none_or(|last| last.digest != digest)
+        let mut lines = seen.lines();
+        let read = lines.next().unwrap_or_default().trim();
+        let number: u64 = lines.next().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+        let applied = |applied: &Applied| applied.number > number && applied.digest == digest;
+        let runs = self.last().is_some_and(|last| last.digest == digest);
+        read != digest && !runs && !self.policies.iter().any(applied)
     }
 
     /// Notes that the file under `policy:` was read.
     ///
     /// # Errors
     /// It could not be written.
-    pub fn note_read(&self, digest: &str) -> io::Result<()> {
-        replace(&self.folder.join("policy-file"), digest.as_bytes())
+    pub fn note_read(&mut self, digest: &str) -> io::Result<()> {
+        let number = self.last().map_or(0, |last| last.number);
+        let path = self.folder.join("policy-file");
+        replace(&mut *self.disk, &path, format!("{digest}\n{number}\n").as_bytes())
     }
 
-    fn path(&self, number: u64) -> PathBuf {
-        self.folder.join("policies").join(format!("{number:06}.json"))
+    fn path(&self, applied: &Applied) -> PathBuf {
+        let ending = if applied.confirm_by.is_some() { UNCONFIRMED } else { "json" };
+        self.folder.join("policies").join(format!("{:06}.{ending}", applied.number))
     }
 }
 
@@ -143,11 +228,18 @@ fn read_all(folder: &Path) -> io::Result<Vec<Applied>> {
     let mut policies = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            let _ = fs::remove_file(&path);
+        }
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         match fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice::<Applied>(&bytes)?)) {
-            Ok(applied) => policies.push(applied),
+            Ok(mut applied) => {
+                let waits = path.to_str().is_some_and(|path| path.ends_with(UNCONFIRMED));
+                applied.confirm_by = waits.then_some(applied.confirm_by.unwrap_or(0));
+                policies.push(applied);
+            }
             Err(error) => tracing::warn!(path = %path.display(), %error, "is left out of the history"),
         }
     }
@@ -155,93 +247,5 @@ fn read_all(folder: &Path) -> io::Result<Vec<Applied>> {
     Ok(policies)
 }
 
-/// Writes a file so that a crash leaves the old one or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        // The rename itself is in the folder.
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("sluice-history-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            Folder(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn source(text: &str) -> PolicySource {
-        PolicySource {
-            name: "policy.yaml".into(),
-            text: text.into(),
-            files: [("a".into(), "b".into())].into(),
-        }
-    }
-
-    #[test]
-    fn what_was_applied_last_is_there_after_a_restart() {
-        let folder = Folder::new("restart");
-        let mut history = History::open(&folder.0).unwrap();
-        assert!(history.last().is_none());
-        for number in 1..=20 {
-            history.add(source(&format!("text {number}"))).unwrap();
-        }
-        drop(history);
-        fs::write(folder.0.join("policies/000021.json"), "{half a").unwrap();
-        let history = History::open(&folder.0).unwrap();
-        assert_eq!(history.last().unwrap().source, source("text 20"));
-        assert_eq!(history.iter().count(), KEPT);
-    }
-
-    #[test]
-    fn a_file_is_new_until_it_was_read() {
-        let folder = Folder::new("read");
-        let mut history = History::open(&folder.0).unwrap();
-        let (one, two) = (digest(&source("one")), digest(&source("two")));
-        assert!(history.is_new(&one));
-        history.note_read(&one).unwrap();
-        assert!(!history.is_new(&one) && history.is_new(&two));
-        history.add(source("two")).unwrap();
-        assert!(!history.is_new(&two), "it was applied by hand");
-    }
-
-    #[test]
-    fn one_daemon_has_a_state_folder() {
-        let folder = Folder::new("lock");
-        let _first = History::open(&folder.0).unwrap();
-        let second = History::open(&folder.0).err().unwrap().to_string();
-        assert!(second.ends_with("is in use by another sluiced"), "{second}");
-    }
-
-    #[test]
-    fn a_digest_covers_set_files_and_not_the_name() {
-        let one = digest(&source("x"));
-        assert_eq!(one.len(), 64);
-        let mut renamed = source("x");
-        renamed.name = "other.yaml".into();
-        assert_eq!(digest(&renamed), one);
-        renamed.files.insert("a".into(), "c".into());
-        assert_ne!(digest(&renamed), one);
-        renamed.files.clear();
-        assert_ne!(digest(&renamed), one);
-    }
-}
+mod tests;

@@ -9,8 +9,9 @@
 //! | `boot`, `system`, `history` | files: which policy starts, what the engine gets, what was applied |
 //! | `kernel_interfaces` | devices that the kernel gives up, and taps |
 //! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
-//! | `apply` | policies and reloads |
+//! | `apply`, `confirm` | policies and reloads; which wait to be confirmed, and the way back |
 //! | `neighbours` | ARP and neighbour discovery |
+//! | `recheck` | live flows against another policy |
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
 //! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
@@ -18,6 +19,7 @@
 pub mod api;
 mod apply;
 mod boot;
+mod confirm;
 mod connection;
 mod control;
 mod devices;
@@ -30,6 +32,7 @@ mod log_line;
 pub mod metrics;
 pub mod neighbours;
 mod publisher;
+mod recheck;
 pub mod system;
 mod watch;
 mod workers;

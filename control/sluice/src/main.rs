@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, policy, show, top};
+use verbs::{conntrack, history, policy, show, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -37,6 +37,14 @@ enum Verb {
     Check(policy::CheckArgs),
     /// Check a policy, then swap it in: all workers or none, no packet lost.
     Apply(policy::ApplyArgs),
+    /// Say what a policy would change, rules and live flows, and change nothing.
+    Diff(policy::DiffArgs),
+    /// Keep the policy that `apply --confirm` put in force.
+    Confirm,
+    /// List the last policies with time and digest.
+    History,
+    /// Go back to an earlier policy, or from one that waits to be confirmed.
+    Rollback(history::RollbackArgs),
     /// Read both files again, as SIGHUP does.
     Reload,
     /// Print the running state.
@@ -92,6 +100,10 @@ async fn run(args: Args) -> Outcome {
     match args.verb {
         Verb::Check(a) => policy::check(&a, args.json),
         Verb::Apply(a) => policy::apply(&client, &a, args.json).await,
+        Verb::Diff(a) => policy::diff(&client, &a, args.json).await,
+        Verb::Confirm => history::confirm(&client, args.json).await,
+        Verb::History => history::history(&client, args.json).await,
+        Verb::Rollback(a) => history::rollback(&client, &a, args.json).await,
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::conntrack::{FlowChange, FlowFilter, FlowRecord, Watch};
+use crate::conntrack::{FlowChange, FlowFilter, FlowId, FlowRecord, Watch};
 use crate::ids::{Generation, InterfaceId, WorkerId};
 use crate::world::{NeighbourKey, World};
 

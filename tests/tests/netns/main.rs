@@ -3,6 +3,7 @@
 //! Needs root and the release build of both programs. Tests run one after the other (`--test-threads=1`): a machine
 //! of two cores cannot give several routers their time.
 
+mod confirm;
 mod conntrack;
 mod control;
 mod devices;

@@ -1,4 +1,4 @@
-//! Policies seen by real clients: refusals, NOTRACK, changes under traffic, bad files.
+//! Policies seen by real clients: refusals, NOTRACK, changes under traffic and what becomes of flows, bad files.
 
 use std::time::Duration;
 
@@ -149,4 +149,130 @@ filter:
     assert!((3..=4).contains(&lines), "{lines} lines:\n{}", daemon.log());
     assert!(daemon.log().contains("SRC=10.1.0.2 DST=10.2.0.2"), "{}", daemon.log());
     daemon.stop();
+}
+
+#[test]
+fn live_flows_are_kept_or_rechecked() {
+    let lab = Lab::new();
+    let _server = lab.iperf3("server");
+    let daemon = Daemon::start(&lab, &SystemFile::workers(2), BORDER);
+    lab.must("client", &["ping", "-q", "-c", "1", "10.2.0.2"]);
+    let mut transfer = lab.spawn("client", &["iperf3", "-c", "10.2.0.2", "-t", "30"]);
+    let live = || daemon.ask(&["conntrack", "list", "-p", "tcp", "--dport", "5201", "-u", "ASSURED"]);
+    daemon.wait_until(|| live().lines().count() == 2);
+    let next = r"
+filter:
+  forward:
+    policy: drop
+    rules: [{ct: established, action: accept}, {proto: icmp, action: accept}]
+";
+    let next = lab.write("established.yaml", next).to_string_lossy().into_owned();
+    let ahead = daemon.ask(&["diff", &next]);
+    let expected = "3 flows: the next packets of 0 would be dropped, --flows recheck would delete 2";
+    assert!(ahead.contains(expected), "{ahead}");
+    daemon.ask(&["apply", &next]);
+    assert_eq!(live().lines().count(), 2, "kept, and going on");
+    assert_eq!(transfer.wait(Duration::from_millis(300)), None);
+    let out = daemon.sluice(&["apply", &next, "--flows", "recheck"]);
+    let said = text(&out);
+    assert!(
+        said.contains("3 flows: 2 will be deleted") && said.contains("1 flows kept, 2 deleted"),
+        "{said}"
+    );
+    assert_eq!(live(), "", "cut, and not picked up again");
+    assert_eq!(daemon.ask(&["conntrack", "count"]).trim(), "1", "the ping's flow is left");
+    let nothing = lab.write("nothing.yaml", "filter: {forward: {policy: drop, rules: []}}\n");
+    let ahead = daemon.ask(&["--json", "apply", "--dry-run", &nothing.to_string_lossy()]);
+    assert!(ahead.contains(r#""flows":{"live":1,"examined":1,"refused":1,"stopped":1}"#), "{ahead}");
+    daemon.stop();
+}
+
+/// A web server whose port 80 is NOTRACK sends to a host behind a narrow link, beyond the client.
+#[test]
+fn path_mtu_discovery_without_tracking() {
+    let lab = Lab::new();
+    let _far = Far::new(&lab);
+    let _nginx = lab.nginx("server");
+    std::fs::write(lab.dir().join("nginx-server/www/big"), vec![b'x'; 1 << 20]).unwrap();
+    let policy = |action: &str| {
+        format!(
+            r"
+raw:
+  prerouting:
+    - {{dport: 80, action: {action}}}
+    - {{sport: 80, action: {action}}}
+filter:
+  forward:
+    policy: drop
+    rules:
+      - {{ct: invalid, action: drop, name: invalid}}
+      - {{ct: related, action: accept, name: related}}
+      - {{ct: untracked, dport: 80, in: lan, action: accept}}
+      - {{ct: untracked, sport: 80, in: wan, action: accept}}
+"
+        )
+    };
+    let more =
+        "routes:\n  - {to: 10.9.0.0/24, via: 10.1.0.2}\n  - {to: \"fd00:9::/64\", via: \"fd00:1::2\"}\n";
+    let system = SystemFile { more: more.into(), ..SystemFile::workers(2) };
+    let daemon = Daemon::start(&lab, &system, &policy("notrack"));
+    let fetched = |url: &str| {
+        let out = lab.run(
+            "client",
+            &["ip", "netns", "exec", &Far::ns(&lab), "curl", "-sgm", "2", url, "-o", "/dev/null"],
+        );
+        out.status.success()
+    };
+    let urls = ["http://10.2.0.2/big", "http://[fd00:2::2]/big"];
+    for url in urls {
+        assert!(!fetched(url), "{url}: as with netfilter, errors about NOTRACK packets are INVALID");
+    }
+    let rule = |rule: &str| daemon.metrics().sum("sluice_rule_packets_total", &[&format!("rule=\"{rule}\"")]);
+    assert!(rule("invalid") > 0 && rule("related") == 0);
+    daemon.apply(&policy("{notrack: {related: true}}"));
+    for url in urls {
+        assert!(fetched(url), "{url}: {}", daemon.ask(&["show", "rules"]));
+    }
+    assert!(rule("related") > 0);
+    assert_eq!(daemon.ask(&["conntrack", "list", "-p", "tcp"]), "");
+    daemon.stop();
+}
+
+/// A host behind the client, whose link there takes 1400 bytes in the direction of the host.
+struct Far(String);
+
+impl Far {
+    fn ns(lab: &Lab) -> String {
+        lab.ns("far")
+    }
+
+    fn new(lab: &Lab) -> Far {
+        let (far, client) = (Far::ns(lab), lab.ns("client"));
+        let run = |line: &str| {
+            let argv: Vec<&str> = line.split_whitespace().collect();
+            let out = std::process::Command::new("ip").args(&argv).output().expect("ip (iproute2)");
+            assert!(out.status.success(), "ip {line}: {}", text(&out));
+        };
+        run(&format!("netns add {far}"));
+        let guard = Far(far.clone());
+        run(&format!("link add far0 netns {client} mtu 1400 type veth peer name eth0 netns {far}"));
+        for (ns, dev, host) in [(&client, "far0", 1), (&far, "eth0", 2)] {
+            run(&format!("-n {ns} addr add 10.9.0.{host}/24 dev {dev}"));
+            run(&format!("-n {ns} addr add fd00:9::{host}/64 dev {dev} nodad"));
+            run(&format!("-n {ns} link set {dev} up"));
+        }
+        run(&format!("-n {far} link set eth0 mtu 1500"));
+        run(&format!("-n {far} route add default via 10.9.0.1"));
+        run(&format!("-n {far} route add default via fd00:9::1"));
+        for switch in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
+            lab.must("client", &["sysctl", "-qw", switch]);
+        }
+        guard
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
 }

@@ -44,6 +44,9 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/status", get(show::status))
         .route("/v1/policy", get(show::policy))
         .route("/v1/policy/apply", post(apply))
+        .route("/v1/policy/diff", post(diff))
+        .route("/v1/policy/confirm", post(confirm))
+        .route("/v1/policy/rollback", post(rollback))
         .route("/v1/history", get(show::history))
         .route("/v1/reload", post(reload))
         .route("/v1/rules", get(show::rules))
@@ -69,6 +72,18 @@ fn router(control: Arc<Control>) -> Router {
 
 async fn apply(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply> {
     Ok(Json(control.apply(decode(&body)?).await?))
+}
+
+async fn diff(State(control): Shared, body: Bytes) -> Answer<api::PolicyDiff> {
+    Ok(Json(control.diff(decode(&body)?).await?))
+}
+
+async fn confirm(State(control): Shared) -> Answer<api::ConfirmReply> {
+    Ok(Json(control.confirm().await?))
+}
+
+async fn rollback(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply> {
+    Ok(Json(control.rollback(decode(&body)?).await?))
 }
 
 async fn reload(State(control): Shared) -> Answer<api::ReloadReply> {
@@ -117,8 +132,12 @@ impl IntoResponse for Refusal {
 impl From<ApplyError> for Refusal {
     fn from(error: ApplyError) -> Refusal {
         let status = match &error {
-            ApplyError::Refused(_) | ApplyError::NeedsRestart(_) | ApplyError::Unsupported(_) => {
-                StatusCode::UNPROCESSABLE_ENTITY
+            ApplyError::Refused(_)
+            | ApplyError::NeedsRestart(_)
+            | ApplyError::ConfirmTime(_)
+            | ApplyError::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ApplyError::Waiting(_) | ApplyError::NothingWaits | ApplyError::NotInHistory => {
+                StatusCode::CONFLICT
             }
             ApplyError::State(_) | ApplyError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ApplyError::Worker(_) => StatusCode::SERVICE_UNAVAILABLE,

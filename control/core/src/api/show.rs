@@ -3,7 +3,7 @@
 use axum::extract::State;
 use sluice_api as api;
 use sluice_config::policy::SetElements;
-use sluice_config::{IpPrefix, IpRange, Policy};
+use sluice_config::{IpPrefix, Policy};
 use sluice_engine::counters::{Counter, InterfaceCounters};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::ruleset::{Hook, Policy as ChainPolicy, RuleId, RuleInfo, Ruleset};
@@ -35,6 +35,7 @@ pub(super) async fn policy(State(control): Shared) -> Json<api::PolicyView> {
         digest: policy.digest,
         applied: policy.applied,
         generation: control.publisher.world().generation.0,
+        confirm: locked(&control.waiting).map(|waiting| waiting.left()),
     })
 }
 
@@ -42,6 +43,7 @@ pub(super) async fn history(State(control): Shared) -> Json<Vec<api::HistoryEntr
     let history = locked(&control.history);
     let entries = history.iter().enumerate().map(|(index, applied)| api::HistoryEntry {
         index,
+        confirmed: applied.confirm_by.is_none(),
         name: applied.source.name.clone(),
         digest: applied.digest.clone(),
         applied: applied.time,
@@ -242,21 +244,12 @@ pub(super) async fn sets(State(control): Shared) -> Answer<Vec<api::Set>> {
 fn describe_sets(policy: &Policy) -> Vec<api::Set> {
     let describe = |set: &sluice_config::policy::Set| {
         let (kind, elements) = match &set.elements {
-            SetElements::Net(ranges) => ("net", ranges.iter().map(describe_range).collect()),
+            SetElements::Net(ranges) => ("net", ranges.iter().map(sluice_compiler::range_text).collect()),
             SetElements::Port(ranges) => ("port", ranges.iter().map(ToString::to_string).collect()),
         };
         api::Set { name: set.name.clone(), kind: kind.into(), elements }
     };
     policy.sets.values().map(describe).collect()
-}
-
-/// As one would write it: an address, a prefix, or a range that is neither.
-fn describe_range(range: &IpRange) -> String {
-    match range.prefixes().as_slice() {
-        [prefix] if prefix.is_host() => prefix.addr().to_string(),
-        [prefix] => prefix.to_string(),
-        _ => range.to_string(),
-    }
 }
 
 pub(super) async fn config(State(control): Shared) -> Json<api::ConfigView> {

@@ -54,7 +54,7 @@ fn a_changed_file_starts_and_an_unchanged_one_does_not_undo_what_was_applied() {
     let folder = Folder::new("choice");
     assert_eq!(folder.policy(ACCEPT).starts(), ACCEPT);
     let mut boot = folder.boot().unwrap();
-    boot.history.add(PolicySource { text: DROP.into(), ..PolicySource::default() }).unwrap();
+    boot.history.add(PolicySource { text: DROP.into(), ..PolicySource::default() }, None).unwrap();
     drop(boot);
     assert_eq!(folder.starts(), DROP, "applied by hand, the file is as it was");
     let edited = format!("{ACCEPT}# edited\n");
@@ -95,4 +95,37 @@ fn workers_start_with_what_the_files_say() {
     assert_eq!((launch.counters.len(), launch.world.interfaces.len()), (2, 1));
     assert_eq!(launch.world.neighbours.iter().count(), 1);
     assert_eq!(launch.budget.max(), u64::from(boot.system().conntrack.max));
+}
+
+#[test]
+fn a_policy_that_is_to_be_confirmed_starts_while_there_is_time() {
+    let source = |text: &str| PolicySource { text: text.into(), ..PolicySource::default() };
+    let edited = format!("{DROP}# edited\n");
+    for (name, deadline, starts, waits) in
+        [("soon", unix_seconds() + 60, &*edited, true), ("late", unix_seconds() - 1, ACCEPT, false)]
+    {
+        let folder = Folder::new(name);
+        folder.policy(ACCEPT).starts();
+        let mut boot = folder.boot().unwrap();
+        boot.history.add(source(&edited), Some(deadline)).unwrap();
+        drop(boot);
+        // The file itself was edited and applied: it must not come back at a start as if it were news.
+        let boot = folder.policy(&edited).boot().unwrap();
+        assert_eq!((boot.policy.source.text.as_str(), boot.to_be_confirmed().is_some()), (starts, waits));
+        drop(boot);
+        assert_eq!(folder.starts(), starts);
+        assert_eq!(folder.starts(), starts, "and again");
+        let third = format!("{ACCEPT}# another\n");
+        assert_eq!(folder.policy(&third).starts(), third, "what was edited since is read");
+    }
+}
+
+#[test]
+fn a_policy_that_ran_starts_even_if_its_tests_fail_by_now() {
+    let tested =
+        format!("{DROP}tests: [{{name: own, packet: {{in: lan, dst: 10.0.0.1}}, expect: accept}}]\n");
+    let folder = Folder::new("tests");
+    assert_eq!(folder.policy(&tested).starts(), tested);
+    fs::write(folder.0.join("sluice.yaml"), SYSTEM.replace("10.0.0.1/24", "10.0.0.7/24")).unwrap();
+    assert_eq!(folder.starts(), tested);
 }

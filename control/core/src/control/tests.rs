@@ -47,6 +47,11 @@ fn worker(id: WorkerId, mut world: Arc<World>, events: Sender<Event>) -> Sender<
                     let next = (flows > 0).then_some(Cursor(cursor.0 + deleted));
                     Event::Deleted { request, worker: id, next, deleted, batch }
                 }
+                Command::DeleteListed { request, flows: listed } => {
+                    let deleted = listed.len() as u64;
+                    flows -= deleted;
+                    Event::Deleted { request, worker: id, next: None, deleted, batch: Vec::new() }
+                }
                 _ => continue,
             };
             if events.send(event).is_err() {
@@ -74,6 +79,7 @@ pub(crate) fn flow(id: u64) -> FlowRecord {
         reply: tuple,
         status: Status::ASSURED,
         mark: 0,
+        ingress: None,
         accounting: None,
         start: None,
         age: None,
@@ -196,6 +202,79 @@ async fn a_policy_is_applied_whole_or_not_at_all() {
 
     let applied: api::ApplyReply = decode(&daemon.apply(ACCEPT, api::FlowHandling::Flush).await);
     assert_eq!((applied.generation, applied.flows_deleted), (3, WORKERS as u64 * FLOWS));
+}
+
+#[tokio::test]
+async fn flows_are_counted_before_a_policy_and_cut_behind_it() {
+    const NO_TCP: &str = "filter: {forward: {policy: drop, rules: [{proto: udp, action: accept}]}}\n";
+    const OLD_TCP: &str =
+        "filter: {forward: {policy: drop, rules: [{proto: tcp, ct: established, action: accept}]}}\n";
+    let daemon = Daemon::start("recheck");
+    let live = WORKERS as u64 * FLOWS;
+    for (policy, refused, stopped) in [(ACCEPT, 0, 0), (NO_TCP, live, live), (OLD_TCP, live, live)] {
+        let request = api::ApplyRequest { text: policy.to_owned(), ..api::ApplyRequest::default() };
+        let request = serde_json::to_string(&request).unwrap();
+        let diff: api::PolicyDiff = decode(&daemon.ask("/v1/policy/diff", Some(&request)).await);
+        let flows = api::FlowsAhead { live, examined: live, refused, stopped };
+        assert_eq!(diff.flows, flows, "{policy}: a flow that was never answered is NEW for ever");
+    }
+    assert_eq!(daemon.control.publisher.world().generation, Generation(1));
+    for (policy, deleted) in [(ACCEPT, 0), (NO_TCP, live)] {
+        let applied: api::ApplyReply = decode(&daemon.apply(policy, api::FlowHandling::Recheck).await);
+        assert_eq!(applied.flows_deleted, deleted, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn a_diff_says_what_differs() {
+    let daemon = Daemon::start("diff");
+    let request = api::ApplyRequest { text: DROP.to_owned(), ..api::ApplyRequest::default() };
+    let request = serde_json::to_string(&request).unwrap();
+    let diff: api::PolicyDiff = decode(&daemon.ask("/v1/policy/diff", Some(&request)).await);
+    let [change] = diff.changes.as_slice() else { panic!("{diff:?}") };
+    assert_eq!((change.place.as_str(), change.kind.as_str()), ("filter.forward", "changed"));
+    assert_eq!((change.before.as_deref(), change.text.as_str()), (Some("policy: accept"), "policy: drop"));
+}
+
+#[tokio::test]
+async fn a_policy_is_confirmed_or_gone_back_from() {
+    let daemon = Daemon::start("confirm");
+    let ask = |path: &'static str, body: &'static str| daemon.ask(path, Some(body));
+    let text = async || decode::<api::PolicyView>(&daemon.ask("/v1/policy", None).await).text;
+    let with = |confirm: u64| {
+        let name = "policy.yaml".to_owned();
+        let confirm = Some(confirm);
+        let request = api::ApplyRequest { name, text: DROP.to_owned(), confirm, ..Default::default() };
+        serde_json::to_string(&request).unwrap()
+    };
+    for (confirm, status) in
+        [(0, StatusCode::UNPROCESSABLE_ENTITY), (86_401, StatusCode::UNPROCESSABLE_ENTITY)]
+    {
+        assert_eq!(daemon.ask("/v1/policy/apply", Some(&with(confirm))).await.0, status);
+    }
+    assert_eq!(ask("/v1/policy/confirm", "").await.0, StatusCode::CONFLICT);
+
+    let applied: api::ApplyReply = decode(&daemon.ask("/v1/policy/apply", Some(&with(1))).await);
+    assert_eq!((applied.confirm, text().await.as_str()), (Some(1), DROP));
+    assert_eq!(daemon.apply(ACCEPT, api::FlowHandling::Keep).await.0, StatusCode::CONFLICT, "one waits");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(text().await, ACCEPT, "by itself");
+
+    daemon.ask("/v1/policy/apply", Some(&with(600))).await;
+    let back: api::ApplyReply = decode(&ask("/v1/policy/rollback", "{}").await);
+    assert_eq!((back.confirm, text().await.as_str()), (None, ACCEPT), "without waiting");
+
+    daemon.ask("/v1/policy/apply", Some(&with(600))).await;
+    let confirmed: api::ConfirmReply = decode(&ask("/v1/policy/confirm", "").await);
+    assert!((590..=600).contains(&confirmed.left));
+    let history: Vec<api::HistoryEntry> = decode(&daemon.ask("/v1/history", None).await);
+    let list: Vec<bool> = history.iter().map(|entry| entry.confirmed).collect();
+    assert_eq!(list, [true, true, false, true, false, true]);
+    ask("/v1/policy/rollback", "{}").await;
+    assert_eq!(text().await, ACCEPT, "the latest other one that was confirmed");
+    ask("/v1/policy/rollback", r#"{"index": 1}"#).await;
+    assert_eq!(text().await, DROP);
+    assert_eq!(ask("/v1/policy/rollback", r#"{"index": 99}"#).await.0, StatusCode::CONFLICT);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(crate) use filter::{change, filter, kinds};
 pub(crate) use talkers::{By, Count, Key, Talkers};
 
 /// Flows that a worker copies out between two bursts: about 20 µs of its time.
-const BATCH: usize = 64;
+pub(crate) const BATCH: usize = 64;
 
 /// What is done with the flows that match.
 #[derive(Clone, Copy, Debug)]

@@ -113,8 +113,11 @@ impl KernelInterfaces {
         for (name, device) in &devices {
             saved.push(this.read(name, device.link).tried(|| format!("device {name}"))?);
         }
-        if !saved.is_empty() {
-            this.file.store(&saved).tried(|| format!("state folder {}", system.state.display()))?;
+        if !saved.is_empty()
+            && let Err(error) = this.file.store(&saved)
+        {
+            // A router that runs is worth more than one whose devices can be put back after a crash.
+            tracing::error!(%error, "interfaces.json could not be written: a crash would leave devices changed");
         }
         this.saved = saved;
         let read_by_packet = devices.iter().filter(|(_, device)| device.shared_with_kernel);

@@ -1,6 +1,7 @@
 //! One file a group of verbs.
 
 pub(crate) mod conntrack;
+pub(crate) mod history;
 pub(crate) mod policy;
 pub(crate) mod show;
 pub(crate) mod top;

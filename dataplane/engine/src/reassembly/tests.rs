@@ -248,7 +248,7 @@ fn fragment(v6: bool, id: u16, offset: usize, length: usize, more: bool) -> Vec<
     }
     let mut frame = datagram(false, id, length);
     let flags = if more { 0x2000 } else { 0 };
-    frame[20..22].copy_from_slice(&(flags | word / 8).to_be_bytes());
+    frame[20..22].copy_from_slice(&(flags | (word / 8)).to_be_bytes());
     seal(&mut frame);
     if offset == 0 && !more {
         // Not a fragment at all.

@@ -497,11 +497,21 @@ fn the_first_rule_that_gives_a_zone_or_timeouts_decides() {
         ("none", vec![], false, (0, 0)),
         ("two zones", vec![zone(5), zone(6)], false, (5, 0)),
         ("zone 0 is none", vec![zone(0), zone(6)], false, (6, 0)),
-        ("a zone, then notrack", vec![zone(5), Action::Notrack], false, (5, 0)),
-        ("notrack, then a zone", vec![Action::Notrack, zone(5)], false, (5, 0)),
+        ("a zone, then notrack", vec![zone(5), Action::Notrack { related: false }], false, (5, 0)),
+        ("notrack, then a zone", vec![Action::Notrack { related: false }, zone(5)], false, (5, 0)),
         ("zone and timeouts", vec![Action::CtTimeout(1), zone(5), Action::CtTimeout(0)], false, (5, 8)),
-        ("timeouts, then notrack", vec![Action::CtTimeout(0), Action::Notrack], false, (0, 7)),
-        ("notrack, then timeouts", vec![Action::Notrack, Action::CtTimeout(0)], true, (0, 0)),
+        (
+            "timeouts, then notrack",
+            vec![Action::CtTimeout(0), Action::Notrack { related: false }],
+            false,
+            (0, 7),
+        ),
+        (
+            "notrack, then timeouts",
+            vec![Action::Notrack { related: false }, Action::CtTimeout(0)],
+            true,
+            (0, 0),
+        ),
     ];
     for (name, actions, notrack, (zone, timeouts)) in cases {
         let mut ruleset = forward(actions.into_iter().map(|action| spec(vec![], action)).collect());

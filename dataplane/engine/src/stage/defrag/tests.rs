@@ -106,7 +106,8 @@ fn untracked_fragments_go_on_where_nothing_asks_for_the_whole() {
             (to_server(), [Verdict::Transmit(PortId(1)); 3]),
             (to_port_53(), [Verdict::Collected, Verdict::Collected, Verdict::Copied]),
         ] {
-            let mut router = Router::new().rule(Hook::RawPrerouting, tests, Action::Notrack).ready();
+            let mut router =
+                Router::new().rule(Hook::RawPrerouting, tests, Action::Notrack { related: false }).ready();
             let parts = fragments(CLI, client, server, (5000, 53));
             let verdicts: Vec<_> = parts.iter().map(|bytes| router.receive(CLI, bytes).verdict).collect();
             assert_eq!(verdicts, expected);
