@@ -51,6 +51,10 @@ pub enum Action {
     Mark(MarkSet),
     /// Sets the flow's mark. Not terminal.
     CtMark(MarkSet),
+    /// Takes these bits of the packet's mark over into the flow's (iptables' `CONNMARK --save-mark`). Not terminal.
+    SaveMark(u32),
+    /// Takes these bits of the flow's mark over into the packet's (`--restore-mark`). Not terminal.
+    RestoreMark(u32),
     /// Writes a line to the log. Not terminal.
     Log(Log),
     /// Counts. Not terminal.
@@ -75,8 +79,8 @@ impl Action {
             Self::Redirect(_) => "redirect",
             Self::Zone(_) => "zone",
             Self::CtTimeout(_) => "ct_timeout",
-            Self::Mark(_) => "mark",
-            Self::CtMark(_) => "ct_mark",
+            Self::Mark(_) | Self::RestoreMark(_) => "mark",
+            Self::CtMark(_) | Self::SaveMark(_) => "ct_mark",
             Self::Log(_) => "log",
             Self::Count => "count",
         }
@@ -93,6 +97,8 @@ impl Action {
                 | Self::CtTimeout(_)
                 | Self::Mark(_)
                 | Self::CtMark(_)
+                | Self::SaveMark(_)
+                | Self::RestoreMark(_)
                 | Self::Log(_)
                 | Self::Count
         )

@@ -479,6 +479,27 @@ fn what_cannot_do_what_its_author_meant_is_a_warning() {
 }
 
 #[test]
+fn marks_are_taken_over_from_one_to_the_other() {
+    let chain = |table: &str, action: &str| format!("{table}: {{prerouting: [{{action: {action}}}]}}");
+    let cases = [
+        ("{ct_mark: mark}", Action::SaveMark(u32::MAX)),
+        ("{ct_mark: mark/0xff}", Action::SaveMark(0xff)),
+        ("{mark: ct_mark}", Action::RestoreMark(u32::MAX)),
+        ("{mark: ct_mark/0xf0}", Action::RestoreMark(0xf0)),
+    ];
+    for (text, expected) in cases {
+        let (policy, _) =
+            Policy::parse("policy.yaml", &chain("mangle", text), None).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(policy.rules().next().map(|rule| rule.action.value.clone()), Some(expected), "{text}");
+        let errors = Policy::parse("policy.yaml", &chain("raw", text), None).expect_err(text).to_string();
+        assert!(errors.contains("in raw there is no flow yet"), "{errors}");
+    }
+    for text in ["{ct_mark: mark/}", "{ct_mark: mask}", "{mark: ct_mark/x}", "{mark: mark}"] {
+        assert!(Policy::parse("policy.yaml", &chain("mangle", text), None).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn zones_and_timeouts_of_flows() {
     let text = "timeouts: {short: {udp: 5s, tcp: {established: 1h, retrans: 2m}, gre: {replied: 9}}}
 raw:

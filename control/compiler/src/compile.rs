@@ -95,6 +95,8 @@ impl Compiler<'_> {
             Asked::CtTimeout(which) => Action::CtTimeout(self.timeouts.place(which)),
             Asked::Mark(set) => Action::Mark(lower_mark(*set)),
             Asked::CtMark(set) => Action::CtMark(lower_mark(*set)),
+            Asked::SaveMark(mask) => Action::SaveMark(*mask),
+            Asked::RestoreMark(mask) => Action::RestoreMark(*mask),
             Asked::Count => Action::Count,
             Asked::Log(log) => Action::Log(log.limit.map(|rate| {
                 Arc::new(Limit::new(rate.count, rate.unit.duration(), LOG_BURST, LimitPer::Rule))

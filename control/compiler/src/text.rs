@@ -112,6 +112,10 @@ fn action(action: &Action) -> String {
         Action::Zone(CtZone::Reply(id)) => format!("{{{name}: {{reply: {id}}}}}"),
         Action::CtTimeout(CtTimeout::Named(timeouts)) => format!("{{{name}: {timeouts}}}"),
         Action::CtTimeout(CtTimeout::Own(timeouts)) => format!("{{{name}: {timeouts}}}"),
+        Action::SaveMark(u32::MAX) => "{ct_mark: mark}".to_owned(),
+        Action::SaveMark(mask) => format!("{{ct_mark: mark/0x{mask:x}}}"),
+        Action::RestoreMark(u32::MAX) => "{mark: ct_mark}".to_owned(),
+        Action::RestoreMark(mask) => format!("{{mark: ct_mark/0x{mask:x}}}"),
         Action::Mark(set) | Action::CtMark(set) => format!("{{{name}: {}}}", mark_set(*set)),
         Action::Log(log) => {
             let limit = log.limit.map_or_else(String::new, |rate| format!(", limit: {rate}"));

@@ -61,15 +61,20 @@ impl TimeoutRegistry {
                 CtTimeout::Named(name) => named.get(name).cloned().unwrap_or_default(),
                 CtTimeout::Own(own) => own.clone(),
             };
-            self.entries.push((which.clone(), own));
-            self.entries.len() - 1
+            // When numbers run out, flows have the system file's timeouts; so many differ in no policy of a lifetime.
+            if self.entries.len() < usize::from(u16::MAX) {
+                self.entries.push((which.clone(), own));
+                self.entries.len() - 1
+            } else {
+                usize::MAX
+            }
         });
-        TimeoutsId(u16::try_from(place + 1).unwrap_or(0))
+        TimeoutsId(u16::try_from(place.wrapping_add(1)).unwrap_or(0))
     }
 
     /// All of them by number, where flows without have those of `system`.
     pub fn list(&self, system: &Timeouts) -> Vec<Timeouts> {
-        self.entries.iter().take(usize::from(u16::MAX)).map(|(_, own)| own.over(system)).collect()
+        self.entries.iter().map(|(_, own)| own.over(system)).collect()
     }
 }
 

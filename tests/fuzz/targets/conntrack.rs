@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use sluice_engine::conntrack::{
     Adaptive, Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions, Settings,
-    SourceQuota, Status, Template, TrackHook, Tracked, Zone,
+    SourceQuota, Status, Template, TrackHook, Tracked, Zone, ZoneId,
 };
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
@@ -123,12 +123,21 @@ impl World {
     fn track(&mut self, packet: &Packet, frame: &[u8], step: &Step) {
         let now = self.now();
         let before = self.conntrack.len();
-        let key = self.conntrack.key(packet, Zone::default());
+        let zone = match step[7] & 0x30 {
+            0x10 => Zone::both(ZoneId(1)),
+            0x20 => Zone::original(ZoneId(1)),
+            0x30 => Zone::reply(ZoneId(2)),
+            _ => Zone::default(),
+        };
+        let template = Template { zone, ..Template::default() };
+        let key = self.conntrack.key(packet, zone);
         let hint = key.as_ref().and_then(|key| self.conntrack.candidate(key));
         let hook = if step[7] & 0x40 != 0 { TrackHook::Output } else { TrackHook::Prerouting };
         let checksum = RxChecksum::Good;
         let settings = &self.settings;
-        match self.conntrack.track(now, settings, packet, frame, hook, checksum, Template::default(), key.as_ref(), hint) {
+        let tracked =
+            self.conntrack.track(now, settings, packet, frame, hook, checksum, template, key.as_ref(), hint);
+        match tracked {
             Tracked::New(pending) if step[7] & 0x80 != 0 => self.conntrack.abandon(pending),
             Tracked::New(pending) => {
                 let key = key.expect("what begins a flow has a key");

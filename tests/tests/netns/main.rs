@@ -12,6 +12,7 @@ mod fragments;
 mod frames;
 mod lifecycle;
 mod policy;
+mod tracking;
 mod traffic;
 
 /// Accepts everything, tracks everything.

@@ -41,7 +41,9 @@ fn allowed(action: &Action, table: Table, hook: Hook) -> Result<(), &'static str
             (table == Table::Nat && hook != Hook::Postrouting, "it belongs into nat.prerouting or nat.output")
         }
         Action::Reject(_) => (table == Table::Filter, "it belongs into filter"),
-        Action::CtMark(_) => (table != Table::Raw, "in raw there is no flow yet"),
+        Action::CtMark(_) | Action::SaveMark(_) | Action::RestoreMark(_) => {
+            (table != Table::Raw, "in raw there is no flow yet")
+        }
         Action::Accept
         | Action::Drop
         | Action::Jump(_)

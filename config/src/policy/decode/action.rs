@@ -4,7 +4,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::matches::{helper, value_and_mask};
 use crate::addr::IpRange;
-use crate::decode::{Reader, nearest};
+use crate::decode::{Reader, nearest, number};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
     Action, CtTimeout, CtZone, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Notrack, Reject, RejectReason,
@@ -125,8 +125,14 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
         },
         "zone" => zone(reader, node).map(Action::Zone),
         "ct_timeout" => ct_timeout(reader, node).map(Action::CtTimeout),
-        "mark" => mark(reader, node).map(Action::Mark),
-        "ct_mark" => mark(reader, node).map(Action::CtMark),
+        "mark" => match copied(node, "ct_mark") {
+            Some(mask) => reader.parsed(node, "a mark", |_| mask).map(Action::RestoreMark),
+            None => mark(reader, node).map(Action::Mark),
+        },
+        "ct_mark" => match copied(node, "mark") {
+            Some(mask) => reader.parsed(node, "a mark", |_| mask).map(Action::SaveMark),
+            None => mark(reader, node).map(Action::CtMark),
+        },
         "log" => log(reader, node).map(Action::Log),
         "notrack" => notrack(reader, node).map(Action::Notrack),
         "accept" | "drop" | "return" | "count" => {
@@ -273,6 +279,20 @@ fn ct_timeout<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<CtTimeout>
         Value::Map(_) => TimeoutOverrides::decode(reader, node, "`ct_timeout`").map(CtTimeout::Own),
         Value::Scalar(_) | Value::List(_) => {
             reader.text(node, "`ct_timeout`").map(|name| CtTimeout::Named(name.to_string()))
+        }
+    }
+}
+
+/// `NAME` or `NAME/MASK`: the bits that are taken over from the other mark; `None` where the value is no such name.
+fn copied(node: &Node<'_>, name: &str) -> Option<Result<u32, ValueError>> {
+    let Value::Scalar(scalar) = &node.value else { return None };
+    match scalar.text.strip_prefix(name)? {
+        "" => Some(Ok(u32::MAX)),
+        rest => {
+            let mask = rest.strip_prefix('/').and_then(|mask| number(mask.trim()));
+            let error =
+                || ValueError::new(format!("`{}` is no mark: `{name}` or `{name}/MASK`", scalar.text));
+            Some(mask.ok_or_else(error))
         }
     }
 }

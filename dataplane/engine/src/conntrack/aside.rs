@@ -1,8 +1,8 @@
 //! What few flows need, beside the flows and not in them, so that the others do not pay for it: accounting, the time of
 //! their beginning, zones, timeouts of their own.
 //!
-//! Each array has a place for every flow, in zero pages that are never touched until the first flow that needs one. Of
-//! zones and timeouts, a bit of [`Status`] says whether a flow has any; accounting is by the settings.
+//! Each array has a place for every flow, in zero pages that are never touched until the first flow that needs one. A
+//! bit of [`Status`] says whether a flow has zones or timeouts, and whether it is accounted for.
 
 use super::flow::Flow;
 use super::info::{Direction, Status};
@@ -38,10 +38,11 @@ impl Aside {
         }
     }
 
-    /// Counts a packet of a flow, if flows are counted.
+    /// Counts a packet of a flow with this status, if that says so: accounting is a flow's for life, or not, whatever the
+    /// settings become.
     #[inline(always)]
-    pub(super) fn account(&mut self, place: u32, cx: &Context<'_>) {
-        if cx.settings.acct {
+    pub(super) fn account(&mut self, place: u32, status: Status, cx: &Context<'_>) {
+        if status.contains(Status::ACCOUNTED) {
             self.account_bytes(place, cx.direction, u64::from(cx.packet.length()));
         }
     }

@@ -74,6 +74,8 @@ impl Status {
     pub const ZONED: Status = Status(1 << 11);
     /// Has timeouts that a rule gave it, whose number lies beside it.
     pub const OWN_TIMEOUTS: Status = Status(1 << 12);
+    /// Its packets and bytes are counted, since accounting was on when it began.
+    pub const ACCOUNTED: Status = Status(1 << 13);
     /// Of flows that are not told by their tuple alone.
     pub(super) const SPECIAL: Status = Status::SNAT.with(Status::DNAT).with(Status::ZONED);
 

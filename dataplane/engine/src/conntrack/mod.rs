@@ -112,7 +112,6 @@ impl Conntrack {
                 lease: Lease::default(),
                 counters: Arc::clone(&config.counters),
                 ports: PortDraw::new(config.seed ^ u64::from(config.worker.0)),
-                acct: false,
                 events: Events::default(),
                 factor: Factor::WHOLE,
                 may_use_reserve: false,
@@ -193,7 +192,6 @@ impl Conntrack {
     ) -> Tracked {
         let (direction, timeouts) = (Direction::Original, &settings.timeouts);
         let mut cx = Context { now, settings, packet, frame, hook, checksum, template, direction, timeouts };
-        self.shared.acct = settings.acct;
         self.events_from(now);
         if let Transport::Icmp { .. } | Transport::Icmpv6 { .. } = packet.transport
             && let Some(tracked) = icmp_error::judge(self, &cx)

@@ -20,7 +20,7 @@ use crate::limit::{Limit, LimitPer};
 pub struct Settings {
     /// A bad transport checksum in prerouting makes a packet INVALID.
     pub checksum: bool,
-    /// Count packets and bytes of flows.
+    /// Count packets and bytes of flows that begin from now on.
     pub acct: bool,
     /// Note when a flow began.
     pub timestamp: bool,

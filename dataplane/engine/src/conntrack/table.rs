@@ -41,8 +41,6 @@ pub(super) struct Shared {
     pub(super) counters: Arc<WorkerCounters>,
     /// Ports for flows whose own is taken.
     pub(super) ports: PortDraw,
-    /// Whether flows were counted at the last packet: what is listed then.
-    pub(super) acct: bool,
     pub(super) events: Events,
     /// What timeouts are multiplied by for now.
     pub(super) factor: Factor,

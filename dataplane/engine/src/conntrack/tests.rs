@@ -513,6 +513,25 @@ fn accounting_counts_packets_and_bytes_by_direction() {
     assert_eq!(record.age.map(|age| age / 1_000_000), Some(1499));
 }
 
+/// As observed on Linux 6.18 with `nf_conntrack_acct` changed in between.
+#[test]
+fn accounting_is_a_flows_for_life_or_not() {
+    let mut shard = Shard::new(0, &budget(10), 8);
+    let counted = |shard: &Shard| {
+        let mut flows = shard.list(&FlowFilter::default(), 9);
+        flows.sort_by_key(|flow| format!("{:?}", flow.original));
+        flows.iter().map(|flow| flow.accounting.map(|accounting| accounting.packets)).collect::<Vec<_>>()
+    };
+    shard.pass(&udp(1, 2, 3, 4));
+    shard.settings.acct = true;
+    shard.pass(&udp(1, 2, 3, 4));
+    shard.pass(&udp(1, 2, 4, 4));
+    shard.settings.acct = false;
+    shard.pass(&udp(2, 1, 4, 4));
+    shard.pass(&udp(1, 2, 5, 4));
+    assert_eq!(counted(&shard), [None, Some([1, 1]), None]);
+}
+
 /// One thing that happens to a shard.
 #[derive(Clone, Debug)]
 enum Happening {

@@ -163,7 +163,7 @@ impl<A: Address> Table<A> {
                 if !before.contains(Status::FIXED_TIMEOUT) {
                     self.refresh(place, cx.now.tick.after(shared.factor.of(timeout)));
                 }
-                self.aside.account(place, cx);
+                self.aside.account(place, before, cx);
             }
             Judged::Pass => {}
             Judged::Invalid { timeout } => {
@@ -203,7 +203,10 @@ impl<A: Address> Table<A> {
         let template = cx.template;
         cx.timeouts = cx.settings.timeouts_of(template.timeouts);
         let mut flow = Flow::new(key.tuple);
-        flow.status = template.status();
+        flow.status = template.status().with(match cx.settings.acct {
+            true => Status::ACCOUNTED,
+            false => Status::default(),
+        });
         // An answer without a request begins no flow.
         let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut flow, cx) };
         match judged {
@@ -246,6 +249,7 @@ impl<A: Address> Table<A> {
         new: NewFlow<A>,
     ) -> Option<u32> {
         let (bytes, taken) = (u64::from(new.bytes), new.place);
+        let accounted = new.flow.status.contains(Status::ACCOUNTED);
         let Some(place) = self.insert(shared, now, new) else {
             self.give_back(shared, taken.charge);
             shared.counters.conntrack.insert_failed.add(1);
@@ -253,11 +257,11 @@ impl<A: Address> Table<A> {
             return None;
         };
         shared.counters.conntrack.insert.add(1);
-        self.aside.begin_account(place, settings.acct, settings.timestamp.then_some(now.nanos));
+        self.aside.begin_account(place, accounted, settings.timestamp.then_some(now.nanos));
         if taken.reserved {
             shared.counters.conntrack.reserved.add(1);
         }
-        if settings.acct {
+        if accounted {
             self.aside.account_bytes(place, Direction::Original, bytes);
         }
         if shared.events.are_watched() {

@@ -6,7 +6,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::filter::{FlowChange, FlowFilter};
 use super::flow::Flow;
-use super::info::Direction;
+use super::info::{Direction, Status};
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::table::{Shared, Table};
 use super::tuple::{Address, Tuple};
@@ -157,7 +157,7 @@ impl<A: Address> Table<A> {
             mark: flow.mark,
             zone: self.aside.zone(place, flow),
             ingress: flow.stored(Direction::Original).map(|stored| stored.ingress),
-            accounting: shared.acct.then(|| self.aside.accounting(place)),
+            accounting: flow.status.contains(Status::ACCOUNTED).then(|| self.aside.accounting(place)),
             start,
             age: start.map(|start| now.nanos.saturating_sub(start)),
         }

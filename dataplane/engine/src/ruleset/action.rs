@@ -49,6 +49,10 @@ pub enum Action {
     Mark(MarkSet),
     /// Sets the flow's mark; goes on.
     CtMark(MarkSet),
+    /// Takes these bits of the packet's mark over into the flow's; goes on.
+    SaveMark(u32),
+    /// Takes these bits of the flow's mark over into the packet's; goes on.
+    RestoreMark(u32),
     /// Writes a line to the log while within the limit; goes on.
     Log(Option<Arc<Limit>>),
     /// Only counts; goes on.

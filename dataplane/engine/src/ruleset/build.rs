@@ -192,7 +192,12 @@ impl RulesetBuilder {
         let rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
         let (mut value, mut mask) = (0, 0);
         for rule in rules {
-            let Action::CtMark(set) = rule.action else { continue };
+            let set = match rule.action {
+                Action::CtMark(set) => set,
+                // What packets bear may differ.
+                Action::SaveMark(_) => return true,
+                _ => continue,
+            };
             if (set.value ^ value) & set.mask & mask != 0 {
                 return true;
             }

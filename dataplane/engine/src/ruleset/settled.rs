@@ -58,6 +58,8 @@ impl Ruleset {
                 | Action::CtTimeout(_)
                 | Action::Mark(_)
                 | Action::CtMark(_)
+                | Action::SaveMark(_)
+                | Action::RestoreMark(_)
                 | Action::Log(_) => return None,
             }
         }

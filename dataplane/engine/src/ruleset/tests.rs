@@ -487,6 +487,30 @@ fn notrack_and_log_go_on() {
     assert_eq!(second.rule, Some(RuleId(3)));
 }
 
+#[test]
+fn marks_are_saved_and_restored() {
+    let (interfaces, packet) = (router(), udp(1));
+    // The flow's mark is 0x15.
+    let cases = [
+        ("save", vec![Action::SaveMark(u32::MAX)], 0xa0, (0xa0, Some(0xa0))),
+        ("save some bits", vec![Action::SaveMark(0xf0)], 0xab, (0xab, Some(0xa5))),
+        ("save what it has", vec![Action::SaveMark(0xf)], 0x25, (0x25, None)),
+        ("restore", vec![Action::RestoreMark(u32::MAX)], 0xa0, (0x15, None)),
+        ("restore some bits", vec![Action::RestoreMark(0xf)], 0xa0, (0xa5, None)),
+    ];
+    for (name, actions, mark, (packets, flows)) in cases {
+        let ruleset = forward(actions.into_iter().map(|action| spec(vec![], action)).collect());
+        let mut view = View { mark, ..view(&packet, &interfaces) };
+        let (_, effects) = judge(&ruleset, &mut view);
+        assert_eq!((view.mark, effects.ct_mark), (packets, flows), "{name}");
+        assert!(!effects.is_storable(), "{name}");
+    }
+    let ruleset = forward(vec![spec(vec![], Action::RestoreMark(u32::MAX))]);
+    let mut untracked = View { mark: 7, ct: None, ..view(&packet, &interfaces) };
+    judge(&ruleset, &mut untracked);
+    assert_eq!(untracked.mark, 7, "there is no mark to restore");
+}
+
 /// As observed on Linux 6.18: a packet has one template, which the first rule makes; NOTRACK leaves it alone, and it takes
 /// NOTRACK back.
 #[test]

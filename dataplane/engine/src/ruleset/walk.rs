@@ -8,7 +8,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use crate::conntrack::{TimeoutsId, Zone};
+use crate::conntrack::{CtInfo, TimeoutsId, Zone};
 use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::{Decision, Effects, Reads, View};
 use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
@@ -54,6 +54,14 @@ pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: 
 fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
     if !effects.counted.push(id) && !view.rehearsed {
         ruleset.count(view.worker, id, 1, u64::from(view.packet.length()));
+    }
+}
+
+/// What is not of a flow has mark 0 to restore, as `meta mark set ct mark` leaves it alone.
+fn restore_mark(mask: u32, view: &mut View<'_>, effects: &mut Effects) {
+    effects.reads = effects.reads.union(Reads::CT_MARK);
+    if let Some(flow) = view.ct.filter(CtInfo::has_flow) {
+        view.mark = MarkSet { value: flow.mark, mask }.apply(view.mark);
     }
 }
 
@@ -143,6 +151,10 @@ impl<'r> Walk<'r> {
             Action::CtTimeout(place) => self.give_timeouts(*place, effects),
             Action::Mark(set) => view.mark = set.apply(view.mark),
             Action::CtMark(set) => self.mark_flow(*set, view, effects),
+            Action::SaveMark(mask) => {
+                self.mark_flow(MarkSet { value: view.mark, mask: *mask }, view, effects);
+            }
+            Action::RestoreMark(mask) => restore_mark(*mask, view, effects),
             Action::Log(limit) => {
                 let within = limit.as_ref().is_none_or(|limit| view.takes_token(limit));
                 effects.reads = effects.reads.union(Reads::LIMIT);
