@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use sluice_compiler::{Compiled, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, PolicySource, System};
-use sluice_engine::conntrack::FlowBudget;
+use sluice_engine::conntrack::{FlowBudget, Reservations};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::ids::Generation;
 use sluice_engine::world::{Fib, Neighbours, World};
@@ -77,6 +77,8 @@ pub struct Launch {
     pub counters: Vec<Arc<WorkerCounters>>,
     /// Flows that each shard has memory for.
     pub flow_capacity: u32,
+    /// Whose answers are whose, for workers that translate.
+    pub reservations: Arc<Reservations>,
     pub(crate) neighbours: Table,
     pub(crate) timeouts: TimeoutRegistry,
 }
@@ -144,11 +146,16 @@ impl Boot {
         let flow_capacity = self.system.conntrack.max.max(LEAST_CAPACITY);
         let budget = FlowBudget::default();
         system::share_out(&budget, &self.system.conntrack, flow_capacity);
+        let reservations = Reservations::new(flow_capacity);
+        if count > 1 && world.ruleset.translates() {
+            reservations.prepare();
+        }
         Launch {
             world: Arc::new(world),
             budget: Arc::new(budget),
             counters: (0..count).map(|_| Arc::new(WorkerCounters::new(interfaces.len()))).collect(),
             flow_capacity,
+            reservations: Arc::new(reservations),
             neighbours,
             timeouts,
         }

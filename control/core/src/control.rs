@@ -137,7 +137,7 @@ impl Control {
             system: Mutex::new(RunningSystem { model: Arc::new(boot.system), text: boot.text.into() }),
             policy: Mutex::new(policy),
             history: Mutex::new(boot.history),
-            publisher: Publisher::new(Arc::clone(&workers), launch.world),
+            publisher: Publisher::new(Arc::clone(&workers), launch.world, launch.reservations),
             watchers: Watchers::new(Arc::clone(&workers)),
             workers,
             neighbours: Mutex::new(launch.neighbours),

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use sluice_engine::conntrack::Reservations;
 use sluice_engine::ids::{Generation, WorkerId};
 use sluice_engine::message::Command;
 use sluice_engine::world::{Neighbour, NeighbourKey, Neighbours, World};
@@ -18,6 +19,8 @@ use crate::workers::{PATIENCE, WorkerError, Workers};
 pub struct Publisher {
     workers: Arc<Workers>,
     current: Mutex<Arc<World>>,
+    /// Made when the first policy translates, before any worker runs on it.
+    reservations: Arc<Reservations>,
     /// Held while worlds are sent, so that all workers get them in one order.
     sending: tokio::sync::Mutex<()>,
     /// How many worlds each worker was sent, and how many it adopted: it adopts them in order.
@@ -36,12 +39,13 @@ pub struct Adopted {
 
 impl Publisher {
     /// Starts from the world that the workers were started with.
-    pub fn new(workers: Arc<Workers>, world: Arc<World>) -> Publisher {
+    pub fn new(workers: Arc<Workers>, world: Arc<World>, reservations: Arc<Reservations>) -> Publisher {
         let count = workers.ids().count();
         let adopted = Adopted { count: 0, generation: world.generation };
         Publisher {
             workers,
             current: Mutex::new(world),
+            reservations,
             sending: tokio::sync::Mutex::default(),
             sent: Mutex::new(vec![0; count]),
             adopted: watch::Sender::new(vec![adopted; count]),
@@ -67,6 +71,9 @@ impl Publisher {
         let mut world = World::clone(&old);
         world.generation = Generation(old.generation.0.wrapping_add(1));
         change(&mut world);
+        if world.ruleset.translates() && self.workers.ids().count() > 1 {
+            self.reservations.prepare();
+        }
         let generation = world.generation;
         let sent = self.send(Arc::new(world)).await;
         drop(sending);
@@ -152,7 +159,9 @@ mod tests {
             ruleset: Arc::default(),
             settings: Arc::default(),
         };
-        (Arc::new(Publisher::new(Arc::new(Workers::new(senders)), Arc::new(world))), receivers)
+        let workers = Arc::new(Workers::new(senders));
+        let reservations = Arc::new(Reservations::new(16));
+        (Arc::new(Publisher::new(workers, Arc::new(world), reservations)), receivers)
     }
 
     fn run(publisher: &Arc<Publisher>, receivers: Vec<Receiver<Command>>) {

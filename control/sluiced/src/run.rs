@@ -88,6 +88,7 @@ fn start(
         counters: launch.counters.clone(),
         flow_capacity: launch.flow_capacity,
         resident_flows: dataplane::resident_flows(system, launch.flow_capacity),
+        reservations: Arc::clone(&launch.reservations),
         seed: RandomState::new().hash_one(std::process::id()),
     })?;
     boot.remember();

@@ -186,6 +186,7 @@ fn engine(policy: fn(&mut RulesetBuilder)) -> Engine {
         seed: 1,
         budget: Arc::new(FlowBudget::new(1 << 18)),
         counters: Arc::new(WorkerCounters::new(2)),
+        reservations: None,
     };
     Engine::new(config, Arc::new(world))
 }

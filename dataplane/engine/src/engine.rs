@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sluice_wire::build::IcmpError;
 use sluice_wire::{Packet, Parsed, TcpFlags, Transport, icmp, parse, set_addresses};
 
-use crate::conntrack::{Conntrack, FlowBudget, FlowHandle, Key, TrackHook, Tracked};
+use crate::conntrack::{Conntrack, FlowBudget, FlowHandle, Key, Reservations, TrackHook, Tracked};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Origin, Outbox, Outlet};
@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub budget: Arc<FlowBudget>,
     /// Where this worker counts.
     pub counters: Arc<WorkerCounters>,
+    /// Whose answers are whose, shared by all workers; None where there is one.
+    pub reservations: Option<Arc<Reservations>>,
 }
 
 /// One worker's engine. Not shared: every method that judges takes `&mut self`.

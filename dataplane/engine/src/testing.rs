@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU32;
 use sluice_wire::build::{self, Datagram, Link, Tcp};
 use sluice_wire::{Family, MacAddr, Packet, Parsed, TcpFlags, parse};
 
-use crate::conntrack::FlowBudget;
+use crate::conntrack::{FlowBudget, Reservations};
 use crate::counters::WorkerCounters;
 use crate::engine::EngineConfig;
 use crate::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
@@ -150,6 +150,17 @@ impl Router {
 
     /// One of several workers.
     pub fn worker(worker: u8, workers: u8) -> Router {
+        Router::seated(WorkerId(worker), workers, None)
+    }
+
+    /// All of several workers, which know of each other's answers.
+    pub fn team<const N: usize>() -> [Router; N] {
+        let reservations = Arc::new(Reservations::new(1000));
+        reservations.prepare();
+        std::array::from_fn(|n| Router::seated(WorkerId(n as u8), N as u8, Some(Arc::clone(&reservations))))
+    }
+
+    fn seated(worker: WorkerId, workers: u8, reservations: Option<Arc<Reservations>>) -> Router {
         let interfaces = Interfaces::new(vec![
             link("cli", CLI, 0, None),
             link("srv", SRV, 1, None),
@@ -168,12 +179,13 @@ impl Router {
         let counters = Arc::new(WorkerCounters::new(3));
         let budget = Arc::new(FlowBudget::new(1000));
         let config = EngineConfig {
-            worker: WorkerId(worker),
+            worker,
             workers,
             flow_capacity: 1024,
             seed: 7,
             budget,
             counters: counters.clone(),
+            reservations,
         };
         let engine = Engine::new(config, Arc::new(world.clone()));
         Router { engine, counters, world, nanos: 10 * SECOND, policy: RulesetBuilder::new(), received: 0 }

@@ -159,6 +159,7 @@ impl Seat {
             seed: outfit.start.seed,
             budget: outfit.start.budget,
             counters: Arc::clone(&outfit.counters),
+            reservations: Some(outfit.start.reservations),
         };
         let mut engine = Engine::new(engine, Arc::clone(&world));
         memory::settle(engine.conntrack().memory(outfit.start.resident_flows));

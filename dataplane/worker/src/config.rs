@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sluice_engine::conntrack::FlowBudget;
+use sluice_engine::conntrack::{FlowBudget, Reservations};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::world::World;
@@ -127,4 +127,6 @@ pub struct StartConfig {
     pub resident_flows: u32,
     /// Random, kept for the life of the process: hash seeds, flow ids.
     pub seed: u64,
+    /// Whose answers are whose: what workers tell each other of flows that may be translated.
+    pub reservations: Arc<Reservations>,
 }

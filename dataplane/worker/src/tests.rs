@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use sluice_engine::DropReason;
-use sluice_engine::conntrack::FlowBudget;
+use sluice_engine::conntrack::{FlowBudget, Reservations};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::ids::{Generation, InterfaceId, PortId, Tick};
 use sluice_engine::message::{Command, Event};
@@ -189,6 +189,7 @@ impl Run {
             flow_capacity: 10_000,
             resident_flows: 100,
             seed: 7,
+            reservations: Arc::new(Reservations::new(10_000)),
         };
         Run { plane: opened.start(start).expect("workers"), pool, counters }
     }

@@ -66,6 +66,7 @@ impl World {
             seed: 1,
             budget: Arc::clone(&budget),
             counters: Arc::new(WorkerCounters::new(1)),
+            reservations: None,
         };
         let mut settings = Settings { acct: true, timestamp: true, ..Settings::default() };
         settings.timeouts.tcp.established = Millis::from_secs(600);

@@ -71,6 +71,7 @@ impl Router {
             seed: 42,
             budget: Arc::new(FlowBudget::new(u32::try_from(max).unwrap())),
             counters: counters.clone(),
+            reservations: None,
         };
         let engine = Engine::new(config, Arc::new(world.clone()));
         Ok(Router { engine, world, counters, names, states: [0; 5], nanos: 1 << 40, received: 0 })

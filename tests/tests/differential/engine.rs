@@ -63,6 +63,7 @@ impl Router {
             seed: 42,
             budget: Arc::new(FlowBudget::new(1 << 16)),
             counters: Arc::new(WorkerCounters::new(LEGS.len())),
+            reservations: None,
         };
         let engine = Engine::new(config, Arc::new(world.clone()));
         Router { engine, world, hits: vec![0; classes.len()], classes }

@@ -59,7 +59,7 @@ use sluice_wire::{Family, Packet, Transport};
 use self::budget::Lease;
 use self::events::Events;
 use self::evict::Sweep;
-use self::nat::PortDraw;
+use self::nat::{Answers, PortDraw};
 use self::pending::PendingFlow;
 use self::table::{Shared, Table};
 use self::track::{Context, Followed, judge_in};
@@ -78,7 +78,7 @@ pub use self::info::{
     ActionId, CtInfo, CtState, Direction, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
-pub use self::nat::{Manip, Mapping, NatRange};
+pub use self::nat::{Manip, Mapping, NatRange, Reservations};
 pub use self::pending::Pending;
 pub use self::quota::SourceQuota;
 pub use self::record::{
@@ -115,6 +115,7 @@ impl Conntrack {
                 events: Events::default(),
                 factor: Factor::WHOLE,
                 may_use_reserve: false,
+                answers: Answers::new(config),
             },
             seeds,
             sweep: Sweep::default(),

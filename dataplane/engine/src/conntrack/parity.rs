@@ -28,6 +28,7 @@ fn play(protocol: u8, steps: &[Step]) -> String {
         seed: 7,
         budget,
         counters: Arc::new(WorkerCounters::new(0)),
+        reservations: None,
     };
     let (mut conntrack, settings, now) = (Conntrack::new(&config), Settings::default(), Now::default());
     for (at, (way, l4, expected)) in steps.iter().enumerate() {

@@ -33,6 +33,8 @@ pub(super) struct NewFlow<A> {
     pub(super) exhausted: bool,
     /// What rules asked for it.
     pub(super) template: Template,
+    /// Whether the policy translates, so that other workers are to know its answers.
+    pub(super) bound: bool,
     /// How long it lives from confirmation on.
     pub(super) timeout: Millis,
     /// Bytes of its first packet, for accounting.
@@ -67,6 +69,7 @@ impl<A: Address> NewFlow<A> {
             outward,
             masquerade: None,
             exhausted: false,
+            bound: false,
             template,
             timeout,
             bytes,

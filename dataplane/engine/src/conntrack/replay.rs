@@ -36,6 +36,7 @@ impl Replay {
             seed: 0x5eed,
             budget: Arc::clone(&budget),
             counters: Arc::new(WorkerCounters::new(0)),
+            reservations: None,
         };
         let settings = Settings::default();
         Replay { conntrack: Conntrack::new(&config), settings, budget, now: Now::default() }

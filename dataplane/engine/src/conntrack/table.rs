@@ -13,7 +13,7 @@ use super::events::Events;
 use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
-use super::nat::{PortDraw, Translations};
+use super::nat::{Answers, PortDraw, Translations};
 use super::pending::NewFlow;
 use super::quota::Charge;
 use super::record::FlowId;
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub(super) factor: Factor,
     /// The packet at hand is to or from the router itself, and may have a place that is kept for those.
     pub(super) may_use_reserve: bool,
+    /// What this worker reserved from the others.
+    pub(super) answers: Answers,
 }
 
 impl Shared {
@@ -290,6 +292,9 @@ impl<A: Address> Table<A> {
         {
             return None;
         }
+        if new.bound && !shared.answers.reserve(&new.outward, new.flow.status, &self.seeds) {
+            return None;
+        }
         let mut flow = new.flow;
         flow.status = flow.status.with(Status::CONFIRMED);
         flow.deadline = now.tick.after(shared.factor.of(new.timeout));
@@ -368,6 +373,11 @@ impl<A: Address> Table<A> {
     fn drop_flow(&mut self, shared: &mut Shared, place: u32, flow: Flow<A>) {
         if shared.events.are_watched() {
             self.tell_end(shared, place);
+        }
+        if shared.answers.any()
+            && let Some(outward) = self.outward_at(place)
+        {
+            shared.answers.release(&outward, &self.seeds);
         }
         self.forget(place, &flow);
         self.wheel.release(place);

@@ -32,6 +32,7 @@ impl Shard {
             seed: 7,
             budget: Arc::clone(budget),
             counters: Arc::clone(&counters),
+            reservations: None,
         };
         let conntrack = Conntrack::new(&config);
         let (settings, template) = (Settings::default(), Template::default());

@@ -238,6 +238,12 @@ impl<A: Address> FamilyKey<A> {
         FamilyKey { tuple, sense, ..*self }
     }
 
+    /// A hash of the tuple, the order of its ends included, for what may be an answer. A request is none.
+    pub(super) fn answer_hash(&self, seeds: &Seeds) -> Option<u64> {
+        let Tuple { src, dst, sport, dport, protocol } = self.tuple;
+        (self.sense != Sense::Request).then(|| A::mix((src, sport), (dst, dport), protocol, seeds))
+    }
+
     /// Whether no flow can begin with it.
     #[inline(always)]
     pub(super) fn is_answer(&self) -> bool {

@@ -126,14 +126,16 @@ fn from_box(
     }
 }
 
-/// Gives the packet to the worker whose shard its flow is in.
+/// Gives the packet to the worker whose shard its flow is in: the one that reserved such answers for a translated flow,
+/// else the one that it hashes to.
 #[inline]
 fn hand_over(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Step {
     let arrived = matches!(frame.origin, Origin::Wire | Origin::Local(_));
     if bench.workers <= 1 || !arrived {
         return ControlFlow::Continue(());
     }
-    let owner = owner(owner_hash(frame, packet), bench.workers);
+    let reserved = bench.conntrack.reserved_by(packet, frame.bytes());
+    let owner = reserved.unwrap_or_else(|| owner(owner_hash(frame, packet), bench.workers));
     if owner == bench.worker {
         ControlFlow::Continue(())
     } else {

@@ -214,6 +214,9 @@ impl<A: Address> Search<'_, A> {
             Manip::Source => self.shared.ports.draw(),
             Manip::Destination => 0,
         };
+        if let Some(home) = self.look_at_home(wanted, &tuple, (first, count), offset) {
+            return (home, true);
+        }
         let nth = |offset: u32| wanted.with_port(&tuple, first.wrapping_add((offset % count) as u16));
         let mut last = tuple;
         let mut attempts = count.min(ATTEMPTS);
@@ -233,11 +236,31 @@ impl<A: Address> Search<'_, A> {
         }
     }
 
+    /// A free port whose answers come to this worker; None where it is alone, or there is none.
+    fn look_at_home(
+        &self,
+        wanted: &Wanted<A>,
+        tuple: &Tuple<A>,
+        (first, count): (u16, u32),
+        from: u32,
+    ) -> Option<Tuple<A>> {
+        let answers = &self.shared.answers;
+        let attempts = count.min(ATTEMPTS * u32::from(answers.workers()));
+        let offsets = (0..attempts).map(|n| from.wrapping_add(n) % count);
+        let tuples = offsets.map(|offset| wanted.with_port(tuple, first.wrapping_add(offset as u16)));
+        match answers.is_shared() {
+            true => tuples.filter(|tuple| answers.come_home(tuple)).find(|tuple| self.is_free(tuple)),
+            false => None,
+        }
+    }
+
     /// Whether no flow has these answers. If nothing was changed and flows have answers of their own, one with these
     /// would have been found for the packet itself.
     fn is_free(&self, outward: &Tuple<A>) -> bool {
         let unchanged = outward.is(&self.new.flow.original()) && !self.table.may_share_answers(self.new);
-        unchanged || self.table.find(self.now, &self.answering(outward)).is_none()
+        let key = self.answering(outward);
+        (unchanged || self.table.find(self.now, &key).is_none())
+            && self.shared.answers.are_free(&key, self.table.seeds())
     }
 
     /// What answers are looked up by, if the flow's packets leave so.

@@ -8,11 +8,14 @@
 //! |---|---|
 //! | `choose` | which address and port a flow gets (the kernel's `get_unique_tuple`) |
 //! | `translations` | where outward tuples lie, and who finds a flow by them |
+//! | `reservations`, `answers` | whose answers are whose, where there are several workers |
 //!
 //! Which rule asks for a translation, and when in a packet's way it is done, is [`crate::stage::nat`]'s.
 //! Source: Linux `net/netfilter/nf_nat_core.c`, `nf_nat_proto.c`, as observed on 6.18; RFC 3022.
 
+mod answers;
 mod choose;
+mod reservations;
 mod translations;
 
 use std::net::IpAddr;
@@ -20,7 +23,9 @@ use std::net::IpAddr;
 use sluice_wire::rewrite::Translation;
 use sluice_wire::{Addrs, Family, Packet, Protocol, Transport};
 
+pub(super) use self::answers::Answers;
 pub(super) use self::choose::PortDraw;
+pub use self::reservations::Reservations;
 pub(super) use self::translations::Translations;
 
 use super::Conntrack;
@@ -340,6 +345,7 @@ impl<A: Address> Table<A> {
 impl<A: Address> NewFlow<A> {
     /// Takes a chosen tuple over.
     fn rebind(&mut self, manip: Manip, outward: Tuple<A>, free: bool) {
+        self.bound = true;
         self.exhausted = !free;
         if outward.is(&self.outward) {
             return;

@@ -341,6 +341,123 @@ fn a_pool_gives_one_pair_of_hosts_always_the_same_address() {
     assert!(seen.len() > 2, "the pool is used: {seen:?}");
 }
 
+/// Workers that hand packets over to each other, as the I/O shell does.
+struct Team<const N: usize> {
+    workers: [Router; N],
+    handed_over: usize,
+}
+
+impl<const N: usize> Team<N> {
+    fn new(tests: Vec<Test>, hook: Hook, how: Translate) -> Team<N> {
+        let workers = Router::team::<N>();
+        let rule = |router: Router| router.rule(hook, tests.clone(), Action::Translate(how)).ready();
+        Team { workers: workers.map(rule), handed_over: 0 }
+    }
+
+    /// A frame that comes to any worker; in the end, who judged it and how.
+    fn receive(&mut self, at: usize, from: InterfaceId, bytes: &[u8]) -> (usize, crate::testing::Fate) {
+        let fate = self.workers[at].receive(from, bytes);
+        match fate.verdict {
+            Verdict::HandOver(owner) => {
+                self.handed_over += 1;
+                let owner = usize::from(owner.0);
+                (owner, self.workers[owner].receive_handed_over(from, bytes))
+            }
+            _ => (at, fate),
+        }
+    }
+}
+
+#[test]
+fn answers_find_the_worker_that_asked() {
+    for [client, _, server, router_address, _] in WORLDS {
+        let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+        for n in 0..64u16 {
+            let query = udp(&between(CLI, client, server), (5000 + n, 53), b"q");
+            let (owner, fate) = team.receive(usize::from(n % 4), CLI, &query);
+            assert_eq!(ends(&fate.packet()), (ip(router_address), 5000 + n, ip(server), 53), "kept");
+            let answer = udp(&between(SRV, server, router_address), (53, 5000 + n), b"a");
+            for at in 0..4 {
+                let (by, fate) = team.receive(at, SRV, &answer);
+                assert_eq!((by, ends(&fate.packet()).3), (owner, 5000 + n));
+            }
+        }
+        assert!(team.handed_over > 64, "answers come to others");
+    }
+}
+
+#[test]
+fn published_servers_are_reached_by_every_worker() {
+    let to = NatRange { ports: Some((80, 80)), ..NatRange::address(ip("10.1.0.2")) };
+    let mut team = Team::<3>::new(vec![to_port(8080)], Hook::NatPrerouting, Translate::Dnat(to));
+    for n in 0..32u16 {
+        let query = udp(&between(SRV, "10.2.0.2", "10.2.0.1"), (5000 + n, 8080), b"q");
+        let (owner, _) = team.receive(0, SRV, &query);
+        let answer = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (80, 5000 + n), b"a");
+        let (by, fate) = team.receive(usize::from(n % 3), CLI, &answer);
+        let expected = (ip("10.2.0.1"), 8080, ip("10.2.0.2"), 5000 + n);
+        assert_eq!((by, ends(&fate.packet())), (owner, expected));
+    }
+}
+
+#[test]
+fn errors_about_translated_packets_go_to_their_worker() {
+    let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    for n in 0..16u16 {
+        let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000 + n, 53), b"q");
+        let (owner, leaves) = team.receive(0, CLI, &query);
+        let link = Link { destination: router_mac(SRV), source: host_mac(SRV), vlan: None };
+        let error = IcmpError::port_unreachable(leaves.packet().family());
+        let about = (&leaves.packet(), leaves.bytes.as_slice());
+        let frame = built(|room| build::icmp_error(room, link, ip("10.2.0.9"), error, about));
+        let (by, fate) = team.receive(3, SRV, &frame);
+        assert_eq!((by, fate.packet().addrs.dst()), (owner, ip("10.1.0.2")));
+    }
+}
+
+/// Both clients' packets hash to different workers, yet leave as one address and port unless someone looks.
+#[test]
+fn no_two_workers_give_the_same_port() {
+    let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    let mut seen = std::collections::HashSet::new();
+    for client in 2..10 {
+        for sport in 5000..5008u16 {
+            let from = format!("10.1.0.{client}");
+            let (owner, fate) =
+                team.receive(0, CLI, &udp(&between(CLI, &from, "10.2.0.2"), (sport, 53), b"q"));
+            let port = ends(&fate.packet()).1;
+            assert!(seen.insert(port), "{port} was given twice");
+            if port != sport {
+                let addrs = between(SRV, "10.2.0.2", "10.2.0.1").addrs;
+                let hash = sluice_wire::symmetric_toeplitz(&addrs, Some((53, port)));
+                assert_eq!(
+                    usize::from(crate::stage::admit::owner(hash, 4).0),
+                    owner,
+                    "a port that hashes home"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_are_free_again_when_their_flow_is_gone() {
+    let mut team = Team::<2>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    for round in 0..3 {
+        for client in [2, 3] {
+            let from = format!("10.1.0.{client}");
+            let fate = team.receive(0, CLI, &udp(&between(CLI, &from, "10.2.0.2"), (5000, 53), b"q")).1;
+            assert_eq!(ends(&fate.packet()).1, 5000, "round {round}");
+            for router in &mut team.workers {
+                router.wait(60);
+                for _ in 0..200 {
+                    router.engine.tick(crate::ids::Now::from_nanos(router.nanos));
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     /// Whatever a client sends comes back to it, and what leaves is never taken for another flow's.
     #[test]

@@ -1,0 +1,131 @@
+//! What one worker reserves: the answers to its flows, as soon as a policy translates and there are others.
+//!
+//! Zones play no part: where a packet is looked for is asked before any rule gives it one.
+//!
+//! The table itself is [`super::Reservations`]. A flow that is only bound to what it has reserves its answers too, so that
+//! no other worker takes them for a flow of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sluice_wire::{Addrs, Packet, Protocol, icmp, quoted, symmetric_toeplitz};
+
+use super::Reservations;
+use crate::conntrack::Conntrack;
+use crate::conntrack::info::Status;
+use crate::conntrack::template::Zone;
+use crate::conntrack::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds, Tuple};
+use crate::engine::EngineConfig;
+use crate::ids::WorkerId;
+use crate::stage::admit::owner;
+
+/// This worker's part in the table.
+#[derive(Debug)]
+pub(in crate::conntrack) struct Answers {
+    worker: WorkerId,
+    workers: u8,
+    table: Option<Arc<Reservations>>,
+    /// Reserved and not released.
+    count: u64,
+}
+
+impl Answers {
+    /// Nothing reserved.
+    pub(in crate::conntrack) fn new(config: &EngineConfig) -> Answers {
+        let table = config.reservations.clone().filter(|_| config.workers > 1);
+        Answers { worker: config.worker, workers: config.workers, table, count: 0 }
+    }
+
+    /// Whether anything is reserved.
+    #[inline(always)]
+    pub(in crate::conntrack) fn any(&self) -> bool {
+        self.count != 0
+    }
+
+    /// All workers.
+    pub(super) fn workers(&self) -> u8 {
+        self.workers
+    }
+
+    /// Whether other workers must know of answers.
+    pub(super) fn is_shared(&self) -> bool {
+        self.table().is_some()
+    }
+
+    fn table(&self) -> Option<&Reservations> {
+        self.table.as_deref().filter(|table| table.is_ready())
+    }
+
+    /// Whether answers to packets of this tuple hash to this worker.
+    pub(super) fn come_home<A: Address>(&self, outward: &Tuple<A>) -> bool {
+        let addrs = match (outward.src.ip(), outward.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Addrs::V4 { src, dst },
+            (IpAddr::V6(src), IpAddr::V6(dst)) => Addrs::V6 { src, dst },
+            _ => return true,
+        };
+        let has_ports = matches!(Protocol(outward.protocol), Protocol::TCP | Protocol::UDP);
+        let ports = has_ports.then_some((outward.sport, outward.dport));
+        owner(symmetric_toeplitz(&addrs, ports), self.workers) == self.worker
+    }
+
+    /// Whether no other worker has reserved these answers. What this one reserved, its own flows tell.
+    pub(super) fn are_free<A: Address>(&self, answer: &FamilyKey<A>, seeds: &Seeds) -> bool {
+        let by = self.table().and_then(|table| table.owner(answer.answer_hash(seeds)?));
+        by.is_none_or(|owner| owner == self.worker)
+    }
+
+    /// Reserves the answers to packets that leave with this tuple; false if another flow has them.
+    pub(in crate::conntrack) fn reserve<A: Address>(
+        &mut self,
+        outward: &Tuple<A>,
+        status: Status,
+        seeds: &Seeds,
+    ) -> bool {
+        let Some(table) = self.table() else { return true };
+        let Some(hash) = FamilyKey::answering(outward, Zone::default(), seeds).answer_hash(seeds) else { return true };
+        if !self.come_home(outward) {
+            let lent = status.contains(Status::SNAT);
+            table.mark(if lent { outward.src.ip() } else { outward.dst.ip() });
+        }
+        if table.owner(hash) == Some(self.worker) {
+            // By a flow in another zone, or the table would not have come so far.
+            return true;
+        }
+        let reserved = table.reserve(hash, self.worker);
+        self.count += u64::from(reserved);
+        reserved
+    }
+
+    /// Gives the answers of a flow that goes free, if they were reserved.
+    pub(in crate::conntrack) fn release<A: Address>(&mut self, outward: &Tuple<A>, seeds: &Seeds) {
+        let hash = FamilyKey::answering(outward, Zone::default(), seeds).answer_hash(seeds);
+        if let (Some(table), Some(hash)) = (self.table(), hash)
+            && table.release(hash, self.worker)
+        {
+            self.count -= 1;
+        }
+    }
+}
+
+impl Conntrack {
+    /// The worker that reserved such an answer, or the packet that an ICMP error quotes as one: there the packet
+    /// belongs, wherever it hashes to.
+    #[inline]
+    pub fn reserved_by(&self, packet: &Packet, frame: &[u8]) -> Option<WorkerId> {
+        let table = self.shared.answers.table()?;
+        if icmp::is_error(packet) {
+            let quote = quoted(packet, frame).filter(|quote| table.concern(&quote.addrs))?;
+            let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &self.seeds)?;
+            return self.owner_of(table, &key.reversed());
+        }
+        if table.concern(&packet.addrs) { self.owner_of(table, &self.key(packet)?) } else { None }
+    }
+
+    fn owner_of(&self, table: &Reservations, key: &Key) -> Option<WorkerId> {
+        let hash = match &key.0 {
+            FamilyKeys::V4(key) => key.answer_hash(&self.seeds),
+            FamilyKeys::V6(key) => key.answer_hash(&self.seeds),
+        };
+        table.owner(hash?)
+    }
+}
