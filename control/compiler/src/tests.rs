@@ -164,6 +164,15 @@ fn translations_are_compiled_with_what_they_presuppose() {
 }
 
 #[test]
+fn tests_of_published_servers_follow_the_translation() {
+    let policy = "nat:\n  prerouting: [{in: wan, proto: tcp, dport: 8080, action: {dnat: \"10.0.0.9:80\"}}]\n\
+                  filter:\n  forward: {policy: drop, rules: [{dst: 10.0.0.9, dport: 80, ct: dnat, action: accept, name: published}]}\n\
+                  tests:\n  - {packet: {in: wan, out: lan, src: 192.0.2.9, dst: 203.0.113.2, proto: tcp, dport: 8080}, expect: accept, rule: published}\n\
+                  \x20 - {packet: {in: wan, out: lan, src: 192.0.2.9, dst: 203.0.113.2, proto: tcp, dport: 80}, expect: drop}\n";
+    assert_eq!(checked(policy).unwrap().tests, 2);
+}
+
+#[test]
 fn rules_are_shown_as_they_are_written() {
     for rule in [
         "action: accept",

@@ -5,8 +5,11 @@
 //! interface. Without, the test's own words do: `out` means forward, `rule` the hook that rule is evaluated at; else
 //! both ways must come to the same.
 //!
-//! Not here: connection tracking, NAT, the reverse path filter, errors that the router makes.
+//! Destinations are translated as `nat` says, for packets that begin a flow.
+//!
+//! Not here: connection tracking, the reverse path filter, errors that the router makes.
 
+mod nat;
 pub(crate) mod packet;
 
 use std::net::IpAddr;
@@ -112,6 +115,19 @@ fn rule_name(ruleset: &Ruleset, rule: RuleId) -> Option<&str> {
     ruleset.rules().get(rule.0 as usize)?.name.as_deref()
 }
 
+/// The hooks before routing, and those behind, with those of `nat`; the tracker sits behind the first one.
+const fn hooks(way: Way) -> (&'static [Hook], &'static [Hook]) {
+    const RECEIVED: &[Hook] = &[Hook::RawPrerouting, Hook::ManglePrerouting, Hook::NatPrerouting];
+    match way {
+        Way::Input => (RECEIVED, &[Hook::FilterInput]),
+        Way::Forward => (RECEIVED, &[Hook::FilterForward, Hook::ManglePostrouting, Hook::NatPostrouting]),
+        Way::Output => (
+            &[Hook::RawOutput, Hook::MangleOutput, Hook::NatOutput],
+            &[Hook::FilterOutput, Hook::ManglePostrouting, Hook::NatPostrouting],
+        ),
+    }
+}
+
 /// What a system file says.
 struct Known {
     interfaces: Interfaces,
@@ -169,7 +185,18 @@ impl Lab<'_> {
         out: Option<InterfaceId>,
         now: Now,
     ) -> Outcome {
-        let dst = packet.addrs.dst();
+        // Where it goes is asked of the packet as it is routed. Half the distance to the next test: limits are full again.
+        let before = Now::from_nanos(now.nanos + APART / 2);
+        let trial = Trial {
+            ruleset: self.ruleset,
+            interfaces: &known.interfaces,
+            ingress,
+            egress: None,
+            now: before,
+        };
+        let as_routed = trial.translated(packet, &test.packet);
+        let addrs = as_routed.addrs;
+        let dst = addrs.dst();
         let for_us = known.interfaces.kind(dst) != AddressKind::Routed;
         let way = match (ingress, out) {
             (None, _) => Way::Output,
@@ -179,7 +206,7 @@ impl Lab<'_> {
         let egress = match (way, out) {
             (Way::Input, _) => None,
             (_, Some(out)) => Some(out),
-            _ => match known.fib.route(&packet.addrs) {
+            _ => match known.fib.route(&addrs) {
                 Some(Target::Via(hop)) => Some(hop.interface),
                 _ if for_us => None,
                 _ => {
@@ -295,34 +322,20 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self, way: Way, packet: &Packet, test: &TestPacket) -> Outcome {
-        let mut view = View {
-            packet,
-            ingress: self.ingress,
-            egress: self.egress.filter(|_| way == Way::Output),
-            ct: None,
-            mark: test.mark.unwrap_or(0),
-            interfaces: self.interfaces,
-            now: self.now,
-            worker: WorkerId(0),
-            rehearsed: false,
-        };
-        let mut effects = Effects::default();
-        let (before, behind) = way.hooks();
+        let mut packet = *packet;
+        let mut state = Passing { mark: test.mark.unwrap_or(0), ct: None, effects: Effects::default() };
+        let (before, behind) = hooks(way);
         let mut last = Outcome { verdict: TestVerdict::Accept, end: End::Route(String::new()) };
         for hook in before.iter().chain(behind) {
-            if behind.contains(hook) {
-                view.egress = self.egress;
-            }
-            if *hook != Hook::RawPrerouting && *hook != Hook::RawOutput && view.ct.is_none() {
-                view.ct = Some(tracked(test, packet, effects.notrack));
-            }
-            let decision = self.ruleset.evaluate(*hook, &mut view, &mut effects);
+            let routed = behind.contains(hook) || way == Way::Output;
+            let egress = self.egress.filter(|_| routed);
+            let decision = self.judge(*hook, &mut packet, egress, &mut state, test);
             let verdict = match decision {
                 Decision::Accept | Decision::Translate(_) => TestVerdict::Accept,
                 Decision::Drop => TestVerdict::Drop,
                 Decision::Reject(_) => TestVerdict::Reject,
             };
-            let end = End::Hook(*hook, effects.rule);
+            let end = End::Hook(*hook, state.effects.rule);
             // Of a packet that passes them all, the filter's rule is the one that let it pass.
             if verdict != TestVerdict::Accept {
                 return Outcome { verdict, end };
@@ -333,6 +346,63 @@ impl Trial<'_> {
         }
         last
     }
+
+    /// The packet as it is routed, were it to pass.
+    fn translated(&self, packet: &Packet, test: &TestPacket) -> Packet {
+        let mut packet = *packet;
+        let mut state = Passing { mark: test.mark.unwrap_or(0), ct: None, effects: Effects::default() };
+        let hooks = if self.ingress.is_some() { hooks(Way::Input).0 } else { hooks(Way::Output).0 };
+        for hook in hooks {
+            self.judge(*hook, &mut packet, None, &mut state, test);
+        }
+        packet
+    }
+
+    fn judge(
+        &self,
+        hook: Hook,
+        packet: &mut Packet,
+        egress: Option<InterfaceId>,
+        state: &mut Passing,
+        test: &TestPacket,
+    ) -> Decision {
+        if !matches!(hook, Hook::RawPrerouting | Hook::RawOutput) && state.ct.is_none() {
+            state.ct = Some(tracked(test, packet, state.effects.notrack));
+        }
+        if hook.table() == "nat" && state.ct.is_none_or(|ct| ct.state != CtState::New) {
+            return Decision::Accept;
+        }
+        let mut view = View {
+            packet,
+            ingress: self.ingress,
+            egress,
+            ct: state.ct,
+            mark: state.mark,
+            interfaces: self.interfaces,
+            now: self.now,
+            worker: WorkerId(0),
+            rehearsed: false,
+        };
+        let decision = self.ruleset.evaluate(hook, &mut view, &mut state.effects);
+        (state.mark, state.ct) = (view.mark, view.ct);
+        if let Decision::Translate(rule) = decision
+            && let Some(how) = self.ruleset.translation(rule)
+            && let Some(changed) = nat::translated(how, packet, self.interfaces, self.ingress)
+        {
+            *packet = changed;
+            if let Some(ct) = &mut state.ct {
+                ct.status = ct.status.with(Status::DNAT);
+            }
+        }
+        decision
+    }
+}
+
+/// What a packet takes along from hook to hook.
+struct Passing {
+    mark: u32,
+    ct: Option<CtInfo>,
+    effects: Effects,
 }
 
 /// What the tracker would say: what the test says, but for packets that `raw` marks NOTRACK.

@@ -11,6 +11,7 @@ mod flood;
 mod fragments;
 mod frames;
 mod lifecycle;
+mod nat;
 mod policy;
 mod tracking;
 mod traffic;

@@ -1,0 +1,46 @@
+//! What `nat` makes of a described packet: its destination, before it is routed. A source that would be translated
+//! changes nothing that a test asks for, since that comes last; of a range, a test gets the first.
+
+use std::net::IpAddr;
+
+use sluice_engine::ids::InterfaceId;
+use sluice_engine::ruleset::Translate;
+use sluice_engine::world::Interfaces;
+use sluice_wire::{Packet, Transport};
+
+/// The packet with its new destination; None if the rule has none for it.
+pub(super) fn translated(
+    how: &Translate,
+    packet: &Packet,
+    interfaces: &Interfaces,
+    ingress: Option<InterfaceId>,
+) -> Option<Packet> {
+    let address = match how {
+        Translate::Dnat(range) => range.addresses.map(|(first, _)| first),
+        Translate::Redirect(_) => own(interfaces, ingress?, packet.addrs.dst()),
+        Translate::Snat(_) | Translate::Masquerade(_) => return None,
+    };
+    let mut changed = *packet;
+    if let Some(address) = address {
+        changed.addrs = packet.addrs.with_dst(address)?;
+    }
+    if let Some((first, last)) = how.ports() {
+        set_port(&mut changed.transport, |port| if (first..=last).contains(&port) { port } else { first });
+    }
+    Some(changed)
+}
+
+fn own(interfaces: &Interfaces, ingress: InterfaceId, alike: IpAddr) -> Option<IpAddr> {
+    let addresses = &interfaces.get(ingress)?.addresses;
+    addresses.iter().map(|(own, _)| *own).find(|own| own.is_ipv4() == alike.is_ipv4())
+}
+
+fn set_port(transport: &mut Transport, change: impl Fn(u16) -> u16) {
+    match transport {
+        Transport::Tcp { dport, .. }
+        | Transport::Udp { dport, .. }
+        | Transport::UdpLite { dport, .. }
+        | Transport::Sctp { dport, .. } => *dport = change(*dport),
+        _ => {}
+    }
+}
