@@ -65,7 +65,11 @@ fn outbound(workers: usize) {
         for more in [&["-P", "4"][..], &["-u", "-b", "20M"]] {
             let mut argv = vec!["iperf3", "-c", server, "-t", "1", "--connect-timeout", "3000"];
             argv.extend_from_slice(more);
-            let out = lab.run("client", &argv);
+            // The server of iperf3 has a moment after each test in which it resets who comes.
+            let mut out = lab.run("client", &argv);
+            if !out.status.success() {
+                out = lab.run("client", &argv);
+            }
             assert!(out.status.success(), "{argv:?}: {}", text(&out));
         }
     }

@@ -82,7 +82,9 @@ impl Answers {
         seeds: &Seeds,
     ) -> bool {
         let Some(table) = self.table() else { return true };
-        let Some(hash) = FamilyKey::answering(outward, Zone::default(), seeds).answer_hash(seeds) else { return true };
+        let Some(hash) = FamilyKey::answering(outward, Zone::default(), seeds).answer_hash(seeds) else {
+            return true;
+        };
         if !self.come_home(outward) {
             let lent = status.contains(Status::SNAT);
             table.mark(if lent { outward.src.ip() } else { outward.dst.ip() });
@@ -118,7 +120,11 @@ impl Conntrack {
             let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &self.seeds)?;
             return self.owner_of(table, &key.reversed());
         }
-        if table.concern(&packet.addrs) { self.owner_of(table, &self.key(packet)?) } else { None }
+        if table.concern(&packet.addrs) {
+            self.owner_of(table, &self.key(packet, Zone::default())?)
+        } else {
+            None
+        }
     }
 
     fn owner_of(&self, table: &Reservations, key: &Key) -> Option<WorkerId> {
