@@ -126,21 +126,27 @@ fn from_box(
     }
 }
 
-/// Gives the packet to the worker whose shard its flow is in: the one that reserved such answers for a translated flow,
-/// else the one that it hashes to.
+/// Gives the packet to the worker whose shard its flow is in.
 #[inline]
 fn hand_over(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Step {
     let arrived = matches!(frame.origin, Origin::Wire | Origin::Local(_));
     if bench.workers <= 1 || !arrived {
         return ControlFlow::Continue(());
     }
-    let reserved = bench.conntrack.reserved_by(packet, frame.bytes());
-    let owner = reserved.unwrap_or_else(|| owner(owner_hash(frame, packet), bench.workers));
+    let owner = owner_of(bench, frame, packet);
     if owner == bench.worker {
         ControlFlow::Continue(())
     } else {
         ControlFlow::Break(Verdict::HandOver(owner))
     }
+}
+
+/// The worker that a packet belongs to: the one that reserved such answers for a translated flow, else the one that it
+/// hashes to.
+#[inline]
+pub(crate) fn owner_of(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> WorkerId {
+    let reserved = bench.conntrack.reserved_by(packet, frame.bytes());
+    reserved.unwrap_or_else(|| owner(owner_hash(frame, packet), bench.workers))
 }
 
 /// The worker that a hash names: what a NIC with a table of 128 entries does.
@@ -151,7 +157,7 @@ pub(crate) fn owner(hash: u32, workers: u8) -> WorkerId {
 
 /// The hash that chooses a packet's worker: the device's where it gave one; of an ICMP error that of the packet it
 /// quotes, since it belongs to that packet's flow. Of fragments devices do not all take the same fields.
-pub(crate) fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
+fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
     if icmp::is_error(packet)
         && let Some(inner) = quoted(packet, frame.bytes())
     {

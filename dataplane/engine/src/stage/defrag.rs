@@ -139,7 +139,7 @@ pub(crate) fn hand_over(
 
 fn owner_elsewhere(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Option<WorkerId> {
     let of_addresses = admit::owner(sluice_wire::symmetric_toeplitz(&packet.addrs, None), bench.workers);
-    let of_flow = admit::owner(admit::owner_hash(frame, packet), bench.workers);
+    let of_flow = admit::owner_of(bench, frame, packet);
     (of_addresses == bench.worker && of_flow != bench.worker).then_some(of_flow)
 }
 
