@@ -167,7 +167,9 @@ fn owner_hash(frame: &Frame<'_>, packet: &Packet) -> u32 {
         };
         return symmetric_toeplitz(&inner.addrs, ports);
     }
-    frame.rss.filter(|_| !packet.fragment.is_fragment()).unwrap_or_else(|| shard_hash(packet))
+    // Of fragments, and behind extension headers, devices differ in what they hash: the two directions would part.
+    let alike = !packet.options && !packet.fragment.is_fragment();
+    frame.rss.filter(|_| alike).unwrap_or_else(|| shard_hash(packet))
 }
 
 /// What IPv6 says before any rule.
@@ -218,4 +220,29 @@ fn reason(error: ParseError) -> DropReason {
 
 fn drop<T>(reason: DropReason) -> ControlFlow<Verdict, T> {
     ControlFlow::Break(Verdict::Drop(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_wire::Fragment;
+
+    use super::*;
+    use crate::testing::{CLI, between, parsed, udp, with_frame};
+
+    #[test]
+    fn a_devices_hash_is_used_where_all_devices_hash_alike() {
+        let bytes = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
+        let whole = parsed(&bytes);
+        with_frame(&bytes, |frame| {
+            frame.rss = Some(7);
+            assert_eq!(owner_hash(frame, &whole), 7);
+            for other in [
+                Packet { options: true, ..whole },
+                Packet { fragment: Fragment::First { id: 1 }, ..whole },
+                Packet { fragment: Fragment::Later { offset: 8, more: true, id: 1 }, ..whole },
+            ] {
+                assert_eq!(owner_hash(frame, &other), shard_hash(&other), "{other:?}");
+            }
+        });
+    }
 }
