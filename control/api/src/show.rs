@@ -40,6 +40,12 @@ pub struct Port {
     pub rx_queues: u16,
     /// Transmit queues.
     pub tx_queues: u16,
+    /// Whether packets arrive at the queue of the worker that owns their flow; where not, they are handed over.
+    #[serde(default)]
+    pub rss_queue: bool,
+    /// Whether packets bring along the hash that names their owner.
+    #[serde(default)]
+    pub rss_hash: bool,
     /// Packets that the device lost because a receive queue was full.
     pub rx_missed: u64,
     /// Packets lost because no buffer was free.
@@ -152,6 +158,9 @@ pub struct Worker {
     pub fast_path: u64,
     /// Packets given to another worker.
     pub handed_over: u64,
+    /// Packets from the wire whose hash the device brought along.
+    #[serde(default)]
+    pub device_hashed: u64,
     /// Packets that wait for a neighbour.
     pub held: u64,
     /// Flows in its shard.

@@ -124,6 +124,8 @@ impl Devices for Running {
                     speed: stats.link_mbps,
                     rx_queues: info.rx_queues,
                     tx_queues: info.tx_queues,
+                    rss_queue: info.rss_queue,
+                    rss_hash: info.rss_hash,
                     rx_missed: stats.rx_missed,
                     rx_nombuf: stats.rx_no_buffer,
                     rx_errors: stats.rx_errors,

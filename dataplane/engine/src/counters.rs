@@ -152,6 +152,8 @@ pub struct WorkerCounters {
     pub conntrack: ConntrackCounters,
     /// Packets given to another worker.
     pub handed_over: Counter,
+    /// Packets from the wire whose hash the device brought along.
+    pub device_hashed: Counter,
     /// Received packets waiting for a neighbour (gauge).
     pub held: Counter,
     /// Received fragments waiting for the rest of their datagrams (gauge).
@@ -183,6 +185,7 @@ impl WorkerCounters {
             states: StateCounters::default(),
             conntrack: ConntrackCounters::default(),
             handed_over: Counter::default(),
+            device_hashed: Counter::default(),
             held: Counter::default(),
             reassembling: Counter::default(),
             local_drops: std::array::from_fn(|_| Counter::default()),

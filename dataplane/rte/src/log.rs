@@ -66,7 +66,8 @@ impl Lines {
 }
 
 /// What drivers log as errors though all is well: the tap driver fails to set up flow rules, which we never use, in a kernel
-/// that has no multiq discipline; it and memif fail to reach secondary processes, of which there are none.
+/// that has no multiq discipline; it and memif fail to reach secondary processes, of which there are none. Huge pages of a size that is not there are no loss
+/// where those of another suffice.
 const HARMLESS: &[&str] = &[
     "Specified qdisc kind is unknown",
     "multiq qdisc",
@@ -74,6 +75,7 @@ const HARMLESS: &[&str] = &[
     "req to secondary",
     "Failed to register mp action callback",
     "Disabling remote netdev support",
+    "hugepages reported on node",
 ];
 
 /// Points DPDK's log here; called before the EAL starts, so that even its first words come this way.

@@ -19,6 +19,7 @@ use crate::device::{Maker, OpenDevice, longest_frame, router_mac};
 use crate::error::StartError;
 use crate::memory::MemoryPlan;
 use crate::notice;
+use crate::pci;
 use crate::source::Source;
 use crate::thread::{self, Post};
 
@@ -74,8 +75,10 @@ pub struct PortInfo {
     pub rx_queues: u16,
     /// Transmit queues; fewer than workers means that the others send by way of one that has a queue.
     pub tx_queues: u16,
-    /// Whether the device spreads flows by our own hash, so that no hand-over is needed.
-    pub rss: bool,
+    /// Whether packets arrive at the queue of their flow's owner, so that no hand-over is needed.
+    pub rss_queue: bool,
+    /// Whether packets bring our hash along, so that it is not computed again.
+    pub rss_hash: bool,
 }
 
 /// A port's device counters and link, as the driver reports them.
@@ -269,7 +272,17 @@ fn check(config: &DataplaneConfig) -> Result<(), StartError> {
             format!("core {core} may not be used by this process (it may use {})", available.join(", "));
         return Err(StartError::Worker { worker, reason });
     }
-    Ok(())
+    config.ports.iter().try_for_each(takeable)
+}
+
+/// Whether a NIC can be had; the others' drivers tell by themselves.
+fn takeable(port: &PortSpec) -> Result<(), StartError> {
+    let Device::Pci(address) = &port.device else { return Ok(()) };
+    pci::usable(address).map_err(|error| StartError::Device {
+        name: port.name.clone(),
+        device: port.device.to_string(),
+        reason: error.to_string(),
+    })
 }
 
 fn start_eal(config: &DataplaneConfig, memory: MemoryPlan) -> Result<Eal, StartError> {
@@ -347,7 +360,8 @@ fn describe(
         mac: router_mac(spec, started.mac()),
         rx_queues: u16::try_from(rx.len()).unwrap_or(u16::MAX),
         tx_queues: u16::try_from(tx.len()).unwrap_or(u16::MAX),
-        rss: started.rss_active(),
+        rss_queue: started.rss_steering(),
+        rss_hash: started.rss_hash_valid(),
     }
 }
 

@@ -19,6 +19,7 @@ mod idle;
 mod mailbox;
 mod memory;
 mod notice;
+mod pci;
 mod poll;
 mod shell;
 mod source;

@@ -104,11 +104,15 @@ impl Worker {
         if count == 0 {
             return 0;
         }
-        let (mut fit, longest, source) = (true, input.longest, input.source);
+        let (mut fit, mut hashed, longest, source) = (true, 0, input.longest, input.source);
         for mbuf in self.burst.iter_mut() {
+            hashed += u64::from(mbuf.rss_hash().is_some());
             source.mark(mbuf);
             mbuf.prefetch();
             fit &= unfit(mbuf, longest).is_none();
+        }
+        if hashed > 0 {
+            self.shell.account.counters.device_hashed.add(hashed);
         }
         if !fit {
             self.sort_out(longest);

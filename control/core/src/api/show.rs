@@ -209,6 +209,7 @@ pub(super) async fn workers(State(control): Shared) -> Json<Vec<api::Worker>> {
             packets: c.polled_packets.get(),
             fast_path: c.fast_path.get(),
             handed_over: c.handed_over.get(),
+            device_hashed: c.device_hashed.get(),
             held: c.held.get() + c.reassembling.get(),
             flows: c.conntrack.entries.get(),
             busy_polls: c.busy_polls.get(),

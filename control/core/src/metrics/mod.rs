@@ -220,10 +220,13 @@ fn rules(world: &World, families: &mut Vec<Family>) {
 }
 
 fn workers(control: &Control, families: &mut Vec<Family>) {
-    let counters: [Row<Field<WorkerCounters>>; 7] = [
+    let counters: [Row<Field<WorkerCounters>>; 8] = [
         ("packets", "Packets that the worker's polls returned.", |c| &c.polled_packets),
         ("fast_path_packets", "Packets that took the stored decision of their flow.", |c| &c.fast_path),
         ("handed_over_packets", "Packets given to the worker that owns their flow.", |c| &c.handed_over),
+        ("device_hashed_packets", "Received packets that brought the device's hash along.", |c| {
+            &c.device_hashed
+        }),
         ("busy_polls", "Polls that found packets.", |c| &c.busy_polls),
         ("idle_polls", "Polls that found none.", |c| &c.idle_polls),
         ("busy_cycles", "Cycles spent in polls that found packets.", |c| &c.busy_cycles),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use sluice_api::{ConfigView, Drop, Interface, Neighbour, PolicyView, Route, Rule, Set, Worker};
+use sluice_api::{ConfigView, Drop, Interface, Neighbour, PolicyView, Port, Route, Rule, Set, Worker};
 
 use crate::client::Client;
 use crate::print::{print_json, print_line};
@@ -101,6 +101,16 @@ fn rules(list: &[Rule]) -> Vec<String> {
     t.lines()
 }
 
+/// What the device does towards finding a packet's worker.
+fn rss(port: &Port) -> &'static str {
+    match (port.rss_queue, port.rss_hash) {
+        (true, true) => "queue and hash",
+        (true, false) => "queue",
+        (false, true) => "hash",
+        (false, false) => "none",
+    }
+}
+
 fn interfaces(list: &[Interface]) -> Vec<String> {
     let mut out = Vec::new();
     for i in list {
@@ -108,7 +118,7 @@ fn interfaces(list: &[Interface]) -> Vec<String> {
         let speed = if i.port.speed > 0 { format!(" {} Mbit/s", i.port.speed) } else { String::new() };
         let link = if i.port.link_up { "up" } else { "down" };
         out.push(format!(
-            "{}: {} ({}){vlan}, link {link}{speed}, mac {}, mtu {}, rp_filter {}, queues {} rx {} tx",
+            "{}: {} ({}){vlan}, link {link}{speed}, mac {}, mtu {}, rp_filter {}, queues {} rx {} tx, rss {}",
             i.name,
             i.port.device,
             i.port.driver,
@@ -116,7 +126,8 @@ fn interfaces(list: &[Interface]) -> Vec<String> {
             i.mtu,
             i.rp_filter,
             i.port.rx_queues,
-            i.port.tx_queues
+            i.port.tx_queues,
+            rss(&i.port)
         ));
         out.extend(i.addresses.iter().map(|a| format!("    address {a}")));
         out.push(format!(
