@@ -131,6 +131,7 @@ impl Bench {
             flow_capacity: flows,
             seed: 7,
             budget: Arc::new(FlowBudget::new(flows)),
+            reservations: None,
             counters: Arc::clone(&counters),
         };
         let mut engine = Engine::new(config, Arc::new(world.clone()));
