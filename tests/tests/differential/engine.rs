@@ -70,7 +70,7 @@ impl Router {
     }
 
     /// Hands a datagram to the router at a time, and returns what comes out.
-    pub fn receive(&mut self, nanos: u64, leg: usize, datagram: &[u8]) -> Vec<Seen> {
+    pub fn receive(&mut self, nanos: u64, leg: usize, datagram: &[u8]) -> Vec<(u16, Seen)> {
         let kind = if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
         let bytes = [&ROUTER_MAC[leg][..], &HOST_MAC[leg], &kind, datagram].concat();
         let mut buffer = vec![0; HEADROOM + bytes.len() + 64];
@@ -101,8 +101,8 @@ impl Router {
         let class = self.hit();
         for (outlet, bytes) in transmitted.into_iter().chain(sent.0) {
             let Outlet::Wire(port) = outlet else { continue };
-            let (_, seen) = told(port.0.into(), &bytes[14..]);
-            out.push(Seen { class: if seen.is_of_router() { Class(0) } else { class }, ..seen });
+            let (id, seen) = told(port.0.into(), &bytes[14..]);
+            out.push((id, Seen { class: if seen.is_of_router() { Class(0) } else { class }, ..seen }));
         }
         out
     }

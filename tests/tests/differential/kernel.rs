@@ -9,6 +9,7 @@
 //! router thinks of a packet is told by the packet itself: a rule for each class sets its DSCP. Where the kernel puts
 //! work off after all, a packet's identification tells whose answer it is.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -45,6 +46,8 @@ pub struct Kernel {
     name: String,
     legs: Vec<Leg>,
     started: Instant,
+    /// Where the identifications of the next play begin.
+    identification: Cell<u16>,
 }
 
 /// One leg from outside.
@@ -59,7 +62,7 @@ impl Kernel {
     /// Makes the router. Panics where that fails, since nothing can go on.
     pub fn new() -> Kernel {
         let name = format!("sluice-d{}", std::process::id());
-        let kernel = Kernel { legs: Vec::new(), name, started: Instant::now() };
+        let kernel = Kernel { legs: Vec::new(), name, started: Instant::now(), identification: Cell::new(1) };
         kernel.make_links();
         let mut kernel = kernel;
         for leg in LEGS {
@@ -121,6 +124,12 @@ impl Kernel {
             ("net/ipv4/conf/srv0/rp_filter", 0),
             ("net/ipv4/icmp_ratelimit", 0),
             ("net/ipv6/icmp/ratelimit", 0),
+            ("net/ipv4/ipfrag_high_thresh", 1 << 28),
+            ("net/netfilter/nf_conntrack_frag6_high_thresh", 1 << 28),
+            ("net/ipv4/ipfrag_max_dist", 0),
+            // What lacks fragments is gone before another sequence has the same addresses and identifications.
+            ("net/ipv4/ipfrag_time", 1),
+            ("net/netfilter/nf_conntrack_frag6_timeout", 1),
             ("net/ipv4/icmp_msgs_per_sec", 1_000_000),
             ("net/ipv4/icmp_msgs_burst", 1_000_000),
         ] {
@@ -145,6 +154,16 @@ impl Kernel {
             write(&format!("net/netfilter/nf_conntrack_{key}"), if settings.time { short } else { usual });
         }
         run("conntrack", &["-F"], "");
+    }
+
+    /// The first of so many identifications, none of which was used lately.
+    pub fn identifications(&self, count: usize) -> u16 {
+        let count = u16::try_from(count).expect("few enough steps for 16 bits");
+        let first = self.identification.get();
+        let (first, next) =
+            first.checked_add(count).map_or((1, count.saturating_add(1)), |next| (first, next));
+        self.identification.set(next);
+        first
     }
 
     /// Nanoseconds since the router was made.

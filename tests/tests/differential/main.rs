@@ -2,7 +2,7 @@
 //! and the flows that are left must be the same. What differs is made as small as it gets, and printed with its seed.
 //!
 //! ```text
-//! cargo test -p sluice-tests --test differential -- [--seed S] [--sequences N] [--from N] [--only tcp] [--time] [--shown N] [--show]
+//! cargo test -p sluice-tests --test differential -- [--seed S] [--sequences N] [--from N] [--only tcp] [--fragments] [--time] [--shown N] [--show]
 //! ```
 //!
 //! Needs root, for namespaces. `scripts/differential` is the same in the form that people run. Differences that are
@@ -43,6 +43,8 @@ struct Options {
     sequences: u64,
     /// All sequences are about this.
     only: Option<Subject>,
+    /// Some packets come in fragments.
+    fragments: bool,
     /// Seconds pass within sequences.
     time: bool,
     /// So many differences are made small and shown; each kind once.
@@ -87,10 +89,12 @@ impl Run {
 
     /// Plays sequences of one batch.
     fn batch(&mut self, numbers: Range<u64>) {
-        let Options { seed, only, time, show, .. } = self.options;
+        let Options { seed, only, fragments, time, show, .. } = self.options;
         let settings = generate::settings(&mut Random::new(seed, SETTINGS | (numbers.start / BATCH)), time);
-        let sequences: Vec<_> =
-            numbers.clone().map(|number| generate::sequence(Random::new(seed, number), only)).collect();
+        let sequences: Vec<_> = numbers
+            .clone()
+            .map(|number| generate::sequence(Random::new(seed, number), only, fragments))
+            .collect();
         let pairs = play(&self.kernel, &settings, &sequences);
         self.played += pairs.len();
         let mut suspects = Vec::new();
@@ -152,8 +156,16 @@ impl Run {
 }
 
 fn options() -> Options {
-    let mut options =
-        Options { seed: 1, from: 0, sequences: 5000, only: None, time: false, shown: 12, show: false };
+    let mut options = Options {
+        seed: 1,
+        from: 0,
+        sequences: 5000,
+        only: None,
+        fragments: false,
+        time: false,
+        shown: 12,
+        show: false,
+    };
     let mut words = std::env::args().skip(1);
     let number = |word: Option<String>| word.and_then(|word| word.parse().ok()).expect("a number");
     while let Some(word) = words.next() {
@@ -162,11 +174,12 @@ fn options() -> Options {
             "--from" => options.from = number(words.next()),
             "--sequences" => options.sequences = number(words.next()),
             "--only" => options.only = words.next().and_then(|name| Subject::named(&name)),
+            "--fragments" => options.fragments = true,
             "--time" => options.time = true,
             "--shown" => options.shown = number(words.next()) as usize,
             "--show" => options.show = true,
             other => panic!(
-                "{other}: options are --seed S, --from N, --sequences N, --only SUBJECT, --time, --shown N, --show"
+                "{other}: options are --seed S, --from N, --sequences N, --only SUBJECT, --fragments, --time, --shown N, --show"
             ),
         }
     }
@@ -201,6 +214,9 @@ fn report(seed: u64, number: u64, settings: &Settings, sequence: &Sequence, pair
         out += &format!("{mark} {place} {:?} > {:?}", packet.src, packet.dst);
         if step.leg != packet.src.leg() {
             out += " from the other leg";
+        }
+        if let Some(piece) = step.piece {
+            out += &format!(" {piece:?}");
         }
         if !packet.extra.is_none() {
             out += &format!(" {:?}", packet.extra);

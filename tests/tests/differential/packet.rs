@@ -5,6 +5,8 @@ use std::fmt;
 
 use sluice_wire::{TcpFlags, checksum};
 
+use crate::sequence::Piece;
+
 /// What each leg carries, in bytes: what a client sends may be too long for the servers.
 pub const MTU: [usize; 2] = [1500, 1280];
 
@@ -363,4 +365,27 @@ pub fn seal_v4(datagram: &mut [u8]) {
 
 fn words(words: &[u16]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// A fragment of a datagram without options or extension headers.
+pub fn cut(datagram: &[u8], id: u16, piece: &Piece) -> Vec<u8> {
+    let v6 = datagram[0] >> 4 == 6;
+    let (header, payload) = datagram.split_at(if v6 { 40 } else { 20 });
+    let offset = usize::from(piece.offset).min(payload.len());
+    let payload = &payload[offset..(offset + usize::from(piece.length)).min(payload.len())];
+    let mut out = header.to_vec();
+    if v6 {
+        out[6] = 44;
+        out[4..6].copy_from_slice(&(payload.len() as u16 + 8).to_be_bytes());
+        out.extend([header[6], 0]);
+        out.extend((piece.offset | u16::from(piece.more)).to_be_bytes());
+        out.extend(u32::from(id).to_be_bytes());
+    } else {
+        out[2..4].copy_from_slice(&(payload.len() as u16 + 20).to_be_bytes());
+        let word = (piece.offset / 8) | (u16::from(piece.more) << 13);
+        out[6..8].copy_from_slice(&word.to_be_bytes());
+        seal_v4(&mut out);
+    }
+    out.extend(payload);
+    out
 }

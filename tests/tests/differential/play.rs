@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::engine::Router;
 use crate::kernel::Kernel;
 use crate::known;
+use crate::packet::cut;
 use crate::seen::Seen;
-use crate::sequence::{Answer, Sequence, Settings, split_line, world_of};
+use crate::sequence::{Answer, Sequence, Settings, Step, split_line, world_of};
 
 /// What passes between rounds.
 const PAUSE: Duration = Duration::from_millis(2700);
@@ -26,19 +27,18 @@ pub struct Pair {
 /// Plays sequences, at most as many as there are identifications for their steps.
 pub fn play(kernel: &Kernel, settings: &Settings, sequences: &[Sequence]) -> Vec<Pair> {
     kernel.reset(settings);
-    let order = order(sequences);
+    let order = Order::of(sequences, kernel);
     let mut pairs: Vec<_> = sequences.iter().map(|sequence| Pair::new(sequence.0.len())).collect();
     let mut times = Vec::new();
     let mut round = 0;
-    // An answer that tells no identification is to the packet just sent.
     let mut note = |heard: Vec<(u16, Seen)>, last: usize| {
         for (id, seen) in heard {
-            let (world, place) =
-                order[usize::from(id).checked_sub(1).filter(|at| *at <= last).unwrap_or(last)];
-            pairs[world].kernel.steps[place].push(seen);
+            if let Some((world, place)) = order.sender(id, last) {
+                pairs[world].kernel.steps[place].push(seen);
+            }
         }
     };
-    for (at, (world, place)) in order.iter().enumerate() {
+    for (at, (world, place)) in order.steps.iter().enumerate() {
         let step = &sequences[*world].0[*place];
         if settings.time && step.round != round {
             note(kernel.settle(), at.saturating_sub(1));
@@ -46,23 +46,26 @@ pub fn play(kernel: &Kernel, settings: &Settings, sequences: &[Sequence]) -> Vec
             round = step.round;
         }
         times.push(kernel.nanos());
-        kernel.send(step.leg, &step.packet.bytes(*world as u16, at as u16 + 1));
+        kernel.send(step.leg, &order.datagram(at, step));
         let heard = kernel.heard();
         // What is answered, and not forwarded, may tell no identification: let it come out now.
         let late = if heard.is_empty() { kernel.settle() } else { Vec::new() };
         note(heard, at);
         note(late, at);
     }
-    note(kernel.settle(), order.len().saturating_sub(1));
+    note(kernel.settle(), order.steps.len().saturating_sub(1));
     let listed = kernel.nanos();
     for (world, flows) in by_world(kernel.flows()) {
         pairs[usize::from(world)].kernel.flows = flows;
     }
     let mut router = Router::new(settings);
-    for (at, (world, place)) in order.iter().enumerate() {
+    for (at, (world, place)) in order.steps.iter().enumerate() {
         let step = &sequences[*world].0[*place];
-        let datagram = step.packet.bytes(*world as u16, at as u16 + 1);
-        pairs[*world].engine.steps[*place] = router.receive(times[at], step.leg, &datagram);
+        for (id, seen) in router.receive(times[at], step.leg, &order.datagram(at, step)) {
+            if let Some((world, place)) = order.sender(id, at) {
+                pairs[world].engine.steps[place].push(seen);
+            }
+        }
     }
     for (world, flows) in by_world(router.flows(listed)) {
         pairs[usize::from(world)].engine.flows = flows;
@@ -70,15 +73,46 @@ pub fn play(kernel: &Kernel, settings: &Settings, sequences: &[Sequence]) -> Vec
     pairs
 }
 
-/// World and place of each step in the order of their play: round by round, sequence by sequence.
-fn order(sequences: &[Sequence]) -> Vec<(usize, usize)> {
-    let mut order = Vec::new();
-    for (world, sequence) in sequences.iter().enumerate() {
-        order.extend(sequence.0.iter().enumerate().map(|(place, step)| (step.round, world, place)));
+/// The steps of a play in the order in which they are sent.
+struct Order {
+    /// World, and place in its sequence: round by round, sequence by sequence.
+    steps: Vec<(usize, usize)>,
+    /// The step whose identification each bears: its own, or that of its datagram's first fragment.
+    bears: Vec<usize>,
+    /// The first step's identification.
+    first: u16,
+}
+
+impl Order {
+    fn of(sequences: &[Sequence], kernel: &Kernel) -> Order {
+        let mut steps = Vec::new();
+        for (world, sequence) in sequences.iter().enumerate() {
+            steps.extend(sequence.0.iter().enumerate().map(|(place, step)| (step.round, world, place)));
+        }
+        steps.sort_by_key(|(round, world, _)| (*round, *world));
+        let steps: Vec<_> = steps.into_iter().map(|(_, world, place)| (world, place)).collect();
+        let mut begun = HashMap::new();
+        let bears =
+            steps.iter().enumerate().map(|(at, (world, place))| match sequences[*world].0[*place].piece {
+                Some(piece) => *begun.entry((*world, piece.datagram)).or_insert(at),
+                None => at,
+            });
+        let bears = bears.collect();
+        Order { first: kernel.identifications(steps.len()), steps, bears }
     }
-    order.sort_by_key(|(round, world, _)| (*round, *world));
-    assert!(order.len() < usize::from(u16::MAX), "few enough steps for 16 bits");
-    order.into_iter().map(|(_, world, place)| (world, place)).collect()
+
+    fn datagram(&self, at: usize, step: &Step) -> Vec<u8> {
+        let (world, _) = self.steps[at];
+        let id = self.first + self.bears[at] as u16;
+        let datagram = step.packet.bytes(world as u16, id);
+        step.piece.map_or(datagram.clone(), |piece| cut(&datagram, id, &piece))
+    }
+
+    /// The step that something is an answer to. What tells no identification is to the step just sent.
+    fn sender(&self, id: u16, last: usize) -> Option<(usize, usize)> {
+        let at = if id == 0 { last } else { usize::from(id.checked_sub(self.first)?) };
+        self.steps.get(at).copied()
+    }
 }
 
 /// Why a difference is meant, if it is: the reason of the first packet that has one, up to where the answers differ.

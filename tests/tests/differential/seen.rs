@@ -136,6 +136,10 @@ fn identification(datagram: &[u8]) -> u16 {
 fn forget_identification(bytes: &mut [u8]) {
     if is_v6(bytes) {
         bytes[2..4].fill(0);
+        if bytes[6] == 44 && bytes.len() >= 48 {
+            // Of a datagram that was put together, and leaves in pieces again.
+            bytes[44..48].fill(0);
+        }
     } else {
         bytes[4..6].fill(0);
         seal_v4(bytes);

@@ -13,18 +13,33 @@ pub struct Step {
     /// Which round of the play it comes in: seconds pass between them, if they pass at all.
     pub round: usize,
     pub packet: Packet,
+    /// Only this of it is sent.
+    pub piece: Option<Piece>,
 }
 
 impl Step {
     /// A packet that comes from where its source is.
     pub fn from_source(packet: Packet) -> Step {
-        Step { leg: packet.src.leg(), round: 0, packet }
+        Step { leg: packet.src.leg(), round: 0, packet, piece: None }
     }
 
     /// A packet that comes from the same leg as packets of `host`.
     pub fn from_leg_of(host: Host, packet: Packet) -> Step {
-        Step { leg: host.leg(), round: 0, packet }
+        Step { leg: host.leg(), round: 0, packet, piece: None }
     }
+}
+
+/// A fragment.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// The same for all fragments of a datagram, in its sequence.
+    pub datagram: usize,
+    /// Bytes in front of it, a multiple of eight.
+    pub offset: u16,
+    /// Its bytes.
+    pub length: u16,
+    /// Whether it says that others follow.
+    pub more: bool,
 }
 
 /// What is played between hosts of its own.

@@ -2,6 +2,7 @@
 
 mod datagram;
 mod errors;
+mod fragments;
 mod sctp;
 mod tcp;
 
@@ -14,6 +15,8 @@ use crate::sequence::{ROUNDS, Sequence, Settings, Step};
 pub struct Story {
     random: Random,
     v6: bool,
+    /// Some packets come in fragments.
+    fragments: bool,
     steps: Vec<Step>,
 }
 
@@ -56,8 +59,8 @@ fn port(random: &mut Random, usual: &[u16]) -> u16 {
 }
 
 /// The sequence that these choices make, about one subject or any.
-pub fn sequence(random: Random, only: Option<Subject>) -> Sequence {
-    let mut story = Story { v6: false, steps: Vec::new(), random };
+pub fn sequence(random: Random, only: Option<Subject>, fragments: bool) -> Sequence {
+    let mut story = Story { v6: false, fragments, steps: Vec::new(), random };
     story.v6 = story.random.chance(35);
     let any = story.random.weighted(&[
         (50, Subject::Tcp),
@@ -108,7 +111,11 @@ impl Story {
             packet.ttl = self.random.pick(&[0, 1, 2, 255]);
         }
         let packet = self.extend(packet);
-        self.steps.push(Step::from_source(packet));
+        if self.fragments && self.random.chance(3) && packet.extra.is_none() && packet.spoil.is_none() {
+            fragments::send(self, packet);
+        } else {
+            self.steps.push(Step::from_source(packet));
+        }
         if self.random.chance(4) {
             errors::about_some(self);
         }
