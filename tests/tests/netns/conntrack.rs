@@ -121,11 +121,12 @@ fn without_time(line: &str, style: &str) -> String {
     words.map(|(nth, word)| if nth == at { "TIME" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
-/// An event without what depends on the second, and without who did it. What is deleted has lived for a while.
+/// An event without what depends on the second, and without who did it.
 fn told(line: &str) -> String {
     let (line, by) = line.split_once(" [USERSPACE]").map_or((line, ""), |(line, _)| (line, " [USERSPACE]"));
     let words: Vec<&str> = line.split_whitespace().collect();
-    let timed = by.is_empty();
+    // What begins or changes by a packet has its whole timeout; what ends has what is left of it.
+    let timed = by.is_empty() && !line.starts_with("[DESTROY]");
     let words = words.iter().enumerate().map(|(nth, word)| if nth == 3 && !timed { "TIME" } else { word });
     words.collect::<Vec<_>>().join(" ") + by
 }
