@@ -110,3 +110,13 @@ async fn run(args: Args) -> Outcome {
         Verb::Top(a) => top::top(&client, &a, args.json).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_options_have_one_name() {
+        super::Args::command().debug_assert();
+    }
+}

@@ -15,8 +15,8 @@ use crate::table::Table;
 #[derive(Debug, Args)]
 pub(super) struct TopArgs {
     /// Rows to show.
-    #[arg(short, default_value_t = 10, value_name = "ROWS")]
-    n: usize,
+    #[arg(short = 'c', long, default_value_t = 10)]
+    rows: usize,
     /// What flows are counted by.
     #[arg(short, long, value_enum, default_value_t = By::Src)]
     by: By,
@@ -30,7 +30,7 @@ pub(super) struct TopArgs {
     #[arg(long, value_name = "FLOWS")]
     sample: Option<u64>,
     /// Show it anew, every two seconds if no --delay is given.
-    #[arg(short, long)]
+    #[arg(long)]
     watch: bool,
     /// Seconds between two; implies --watch.
     #[arg(long, value_parser = crate::screen::seconds, value_name = "SECONDS")]
@@ -69,7 +69,7 @@ impl TopArgs {
             By::DstPrefix => (TopKey::Dst, false),
         };
         let (prefix4, prefix6) = if whole { (32, 128) } else { (self.prefix4, self.prefix6) };
-        TopRequest { by, n: self.n, prefix4, prefix6, filter: self.filter.request(), sample: self.sample }
+        TopRequest { by, n: self.rows, prefix4, prefix6, filter: self.filter.request(), sample: self.sample }
     }
 }
 
