@@ -124,11 +124,12 @@ fn a_bad_policy_is_refused_whole() {
     assert!(said.contains("80000"), "all errors at once: {said}");
     lab.must("client", &["ping", "-q", "-c", "1", "10.2.0.2"]);
     // What one version cannot do yet is said, and refused: never half applied.
-    let nat = format!("{BORDER}nat: {{postrouting: [{{out: outside, action: masquerade}}]}}\n");
-    let path = lab.write("nat.yaml", &nat);
+    let helper =
+        format!("{BORDER}mangle: {{prerouting: [{{proto: tcp, dport: 21, action: {{helper: ftp}}}}]}}\n");
+    let path = lab.write("helper.yaml", &helper);
     let out = daemon.sluice(&["apply", &path.to_string_lossy()]);
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
-    assert!(text(&out).contains("nat"), "{}", text(&out));
+    assert!(text(&out).contains("helper"), "{}", text(&out));
     daemon.stop();
 }
 
