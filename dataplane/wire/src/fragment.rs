@@ -6,7 +6,7 @@
 use crate::build::{BuildError, room};
 use crate::bytes::{Header, HeaderMut, copy};
 use crate::packet::{Fragment, Malformed, Packet, Transport};
-use crate::transport::UDP_HEADER;
+use crate::transport::{self, UDP_HEADER};
 use crate::{Addrs, Family, Protocol, icmp, ipv4, ipv6, options, tcp};
 
 /// ECN's two bits saying that congestion was met.
@@ -61,6 +61,17 @@ pub fn lacks_headers(packet: &Packet) -> bool {
     };
     let there = usize::from(packet.end.saturating_sub(packet.l4));
     matches!(packet.transport, Transport::Malformed(Malformed::ExtensionOverrun)) || there < needed
+}
+
+/// Makes a first fragment that is part of no datagram a packet by itself, whose transport header is judged as it is:
+/// netfilter's tracker looks no further than to the offset. Source: observed on Linux 6.18 (`ipv6_get_l4proto`).
+pub fn stand_alone(packet: &mut Packet, frame: &[u8]) {
+    let Fragment::First { id } = packet.fragment else { return };
+    packet.fragment = Fragment::Atomic { id };
+    if !matches!(packet.transport, Transport::Malformed(Malformed::ExtensionOverrun)) {
+        let read = transport::parse(packet.segment(frame), packet.family(), packet.protocol, packet.fragment);
+        (packet.transport, packet.malformed) = read;
+    }
 }
 
 /// What a datagram put together says of itself beside what its first fragment did.

@@ -8,7 +8,9 @@ const AUTHENTICATION: u8 = 51;
 /// ICMPv6's.
 const REDIRECT: u8 = 137;
 /// IPv4 options that a router writes into.
-const WRITTEN: [u8; 2] = [7, 68];
+const WRITTEN: [u8; 2] = [7, STAMP];
+/// The one that they write the time into.
+const STAMP: u8 = 68;
 
 /// Why a sequence with this packet may go another way here than in the kernel, from this packet on.
 pub fn excuse(packet: &Packet) -> Option<&'static str> {
@@ -22,7 +24,7 @@ pub fn excuse(packet: &Packet) -> Option<&'static str> {
         Some("rules see both ports or none; nft's see the source port alone where there is no more")
     } else if ruled && extra.options.first().is_some_and(|kind| WRITTEN.contains(kind)) {
         Some("the kernel sends no reset for a segment with options that routers write into")
-    } else if !packet.v6 && patched(0..1) {
+    } else if !packet.v6 && (patched(0..1) || extra.options.first() == Some(&STAMP) && patched(20..24)) {
         Some("bytes that come to be options hold times of the day")
     } else if packet.ttl < 2
         && matches!(message, Message::Icmp { .. } | Message::Error { .. })

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use sluice_wire::fragment::stand_alone;
+
 use super::{Arrival, judge_packet};
 use crate::frame::Frame;
 use crate::reassembly::Assembly;
@@ -28,6 +30,7 @@ pub(super) fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut 
 }
 
 fn judge_stray(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
+    stand_alone(&mut arrival.packet, frame.bytes());
     if let Sender::Wire(ingress) = arrival.sender {
         match raw::prerouting(bench, &arrival.packet, ingress, frame.ethernet(&arrival.packet)) {
             ControlFlow::Continue(raw) => arrival.raw = raw,

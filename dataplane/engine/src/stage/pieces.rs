@@ -44,7 +44,8 @@ pub(crate) fn send(t: &mut Transit<'_, '_, '_>, way: Way) -> Result<(), DropReas
     }
     let id = t.bench.reassembly.fresh_id();
     let split = Split::of(t.packet, t.frame.bytes(), id).ok_or(DropReason::TooBig)?;
-    if keeps_its_cuts(t.packet.protocol, shape, &split) && shape.largest <= way.mtu {
+    let verified = t.bench.world.settings.conntrack.checksum;
+    if keeps_its_cuts((t.packet.protocol, verified), shape, &split) && shape.largest <= way.mtu {
         let split = split.without_dont_fragment();
         return each(t.bench, (t.frame.egress, way), &split, shape.cuts());
     }
@@ -57,10 +58,11 @@ pub(crate) fn send(t: &mut Transit<'_, '_, '_>, way: Way) -> Result<(), DropReas
 
 /// Whether the fragments' own lengths can be used again. The kernel looks at some headers in one piece, and what it so joins
 /// to the first fragment must still end at a multiple of eight; and it needs room for the first one's headers before each.
-fn keeps_its_cuts(protocol: Protocol, shape: &Shape, split: &Split<'_>) -> bool {
+/// SCTP's it looks at so only where checksums are `verified`.
+fn keeps_its_cuts((protocol, verified): (Protocol, bool), shape: &Shape, split: &Split<'_>) -> bool {
     let joined = match protocol {
         Protocol::TCP => 20,
-        Protocol::SCTP => 12,
+        Protocol::SCTP if verified => 12,
         _ => 0,
     };
     let first = shape.lengths.first().copied().unwrap_or_default();
