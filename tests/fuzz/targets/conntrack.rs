@@ -160,6 +160,7 @@ impl World {
                 assert_eq!(self.conntrack.len(), before, "an error began a flow");
                 self.flow = Some(flow);
             }
+            Tracked::RelatedUntracked(_) => unreachable!("the tracker never says so by itself"),
             Tracked::Untracked | Tracked::Invalid | Tracked::Drop(_) => {}
         }
     }
