@@ -9,7 +9,9 @@ use sluice_wire::options::{self, Record};
 use sluice_wire::rewrite::{self, Translation};
 use sluice_wire::split::Split;
 use sluice_wire::tcp::Segment;
-use sluice_wire::{Checksum, Packet, ParseError, Parsed, checksum, nd, parse, parse_datagram, quoted, verify};
+use sluice_wire::{
+    Checksum, Packet, ParseError, Parsed, checksum, nd, parse, parse_datagram, quoted, verify,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut frame = bytes.to_vec();
@@ -52,7 +54,7 @@ fn read(packet: &Packet, frame: &[u8]) {
     }
     if let Some(quote) = quoted(packet, frame) {
         assert!(
-            packet.l4 < quote.l3 && quote.l3 < quote.l4 && quote.l4 <= quote.end && quote.end == packet.end
+            packet.l4 < quote.l3 && quote.l3 <= quote.l4 && quote.l4 <= quote.end && quote.end == packet.end
         );
     }
 }
