@@ -1,5 +1,6 @@
 //! Packets and bytes of each rule: written by the workers without a lock, summed by whoever shows them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::counters::Counter;
@@ -7,11 +8,11 @@ use crate::ids::WorkerId;
 use crate::ruleset::CounterId;
 
 /// Counters of one ruleset. Each worker writes a stretch of memory of its own, so that no line of a cache is shared.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RuleCounters {
-    workers: Box<[Box<[Line]>]>,
+    workers: Arc<[Box<[Line]>]>,
     /// What rules of the same identity counted in rulesets before.
-    carried: Box<[Carried]>,
+    carried: Arc<[Carried]>,
 }
 
 #[derive(Debug, Default)]

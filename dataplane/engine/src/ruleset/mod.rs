@@ -144,19 +144,20 @@ pub struct RuleInfo {
     pub log_prefix: Option<Arc<str>>,
 }
 
-/// The compiled policy: shared by all workers. The default one accepts everything and counts nothing.
-#[derive(Debug, Default)]
+/// The compiled policy: shared by all workers. The default one accepts everything and counts nothing. A clone shares all
+/// of it, counters too.
+#[derive(Clone, Debug, Default)]
 pub struct Ruleset {
     bases: [Base; Hook::COUNT],
     /// Chains are contiguous here; the same index in `guards`, `rules` and `infos` is the same rule.
-    guards: Box<[guard::Guard]>,
-    rules: Box<[walk::Rule]>,
-    infos: Box<[RuleInfo]>,
+    guards: Arc<[guard::Guard]>,
+    rules: Arc<[walk::Rule]>,
+    infos: Arc<[RuleInfo]>,
     /// User chains by [`ChainId`].
-    chains: Box<[Range<u32>]>,
+    chains: Arc<[Range<u32>]>,
     /// By [`SetId`].
-    address_sets: Box<[Arc<AddressSet>]>,
-    port_sets: Box<[Arc<PortSet>]>,
+    address_sets: Arc<[Arc<AddressSet>]>,
+    port_sets: Arc<[Arc<PortSet>]>,
     /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
     may_notrack: bool,
     /// What each place of [`Action::CtTimeout`] stands for; see [`Ruleset::number_timeouts`].
@@ -191,6 +192,18 @@ impl Ruleset {
     #[inline]
     pub fn may_notrack(&self) -> bool {
         self.may_notrack
+    }
+
+    /// The same rules, counting on, with other addresses in a set. To be published under a new generation.
+    #[must_use]
+    pub fn with_address_set(&self, id: SetId, set: AddressSet) -> Ruleset {
+        Ruleset { address_sets: replaced(&self.address_sets, id, set), ..self.clone() }
+    }
+
+    /// As [`Ruleset::with_address_set`], for ports.
+    #[must_use]
+    pub fn with_port_set(&self, id: SetId, set: PortSet) -> Ruleset {
+        Ruleset { port_sets: replaced(&self.port_sets, id, set), ..self.clone() }
     }
 
     /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.
@@ -323,6 +336,15 @@ impl Ruleset {
     fn policy_counter(&self, hook: Hook) -> CounterId {
         CounterId(self.infos.len() as u32 + hook as u32)
     }
+}
+
+/// A list of sets with another one in a place; one behind the end changes nothing.
+fn replaced<T>(sets: &[Arc<T>], id: SetId, set: T) -> Arc<[Arc<T>]> {
+    let mut sets = sets.to_vec();
+    if let Some(place) = sets.get_mut(id.0 as usize) {
+        *place = Arc::new(set);
+    }
+    sets.into()
 }
 
 /// Table, chain and text of a rule; of one that has a name, the name alone.

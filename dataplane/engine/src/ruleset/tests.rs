@@ -680,3 +680,30 @@ fn a_hook_without_rules_is_empty() {
         assert!(effects.counted.ids().is_empty() && effects.is_storable());
     }
 }
+
+#[test]
+fn a_set_gets_other_elements_and_rules_count_on() {
+    let mut builder = RulesetBuilder::new();
+    let of = |address: &str| AddressSet::of_prefixes([(ip(address), 32)]);
+    let (addresses, ports) =
+        (builder.address_set(of("10.0.0.2")), builder.port_set(PortSet::new([(80, 80)])));
+    let tests = vec![
+        Test::is(Match::Source(AddressMatch { own: AddressSet::default(), sets: [addresses].into() })),
+        Test::is(Match::DestinationPort(PortMatch { own: PortSet::default(), sets: [ports].into() })),
+    ];
+    builder.policy(Hook::FilterForward, Policy::Drop);
+    builder.rule(Target::Hook(Hook::FilterForward), spec(tests, Action::Accept)).unwrap();
+    let before = builder.build(2).unwrap();
+    let interfaces = router();
+    let accepts = |ruleset: &Ruleset, dport| {
+        let (decision, effects) = judge(ruleset, &mut view(&udp(dport), &interfaces));
+        effects.counted.ids().iter().for_each(|id| ruleset.count(WorkerId(0), *id, 1, 1));
+        decision == Decision::Accept
+    };
+    assert!(accepts(&before, 80) && !accepts(&before, 81));
+    let other = before.with_port_set(ports, PortSet::new([(81, 81)]));
+    assert!(!accepts(&other, 80) && accepts(&other, 81));
+    assert_eq!(before.rule_counters(RuleId(0)), (2, 2), "one set of counters");
+    assert!(!accepts(&other.with_address_set(addresses, of("10.0.0.3")), 81));
+    assert!(accepts(&before, 80), "what runs is left alone");
+}
