@@ -42,7 +42,7 @@ pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<
     }
     for (name, chain) in &policy.chains {
         if let Some(id) = compiler.chains.get(name.as_str()).copied() {
-            compiler.rules(Target::Chain(id), &chain.rules);
+            compiler.rules(Target::Chain(id), name, &chain.rules);
         }
     }
     compiler.finish(workers)
@@ -67,12 +67,24 @@ impl Compiler<'_> {
             ChainPolicy::Drop => Fallback::Drop,
         };
         self.builder.policy(hook, fallback);
-        self.rules(Target::Hook(hook), &chain.rules);
+        let name = format!("{}.{}", chain.table.name(), chain.hook);
+        if chain.table == Table::Raw {
+            self.refuse_connlimit(&chain.rules);
+        }
+        self.rules(Target::Hook(hook), &name, &chain.rules);
     }
 
-    fn rules(&mut self, target: Target, rules: &[Rule]) {
+    fn refuse_connlimit(&mut self, rules: &[Rule]) {
+        for rule in rules.iter().filter(|r| r.matches.connlimit.or(r.not.connlimit).is_some()) {
+            let message =
+                "connlimit counts flows, which packets in raw do not have yet: it belongs into filter";
+            self.problems.error(rule.span, Some(rule), message.to_owned());
+        }
+    }
+
+    fn rules(&mut self, target: Target, chain: &str, rules: &[Rule]) {
         for rule in rules {
-            let tests = self.lowering.tests(rule, &mut self.problems);
+            let tests = self.lowering.tests(chain, rule, &mut self.problems);
             let Some(action) = self.action(rule) else { continue };
             let spec = RuleSpec { tests, action, info: info(rule) };
             if let Err(error) = self.builder.rule(target, spec) {

@@ -1,14 +1,16 @@
 //! From the matches of the policy language to the engine's, value by value.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use sluice_config::policy::{
-    AddrKind, AddrMatch, CtDir, CtState as State, CtStatus, IcmpMatch as Icmp, InterfaceMatch, Limit as Rate,
-    LimitPer as Per, MarkMatch as Mark, Matches, NumberRange, PortMatch as Port, Rule,
+    AddrKind, AddrMatch, ConnLimit as Connlimit, CtDir, CtState as State, CtStatus, IcmpMatch as Icmp,
+    InterfaceMatch, Limit as Limited, LimitPer as Per, MarkMatch as Mark, Matches, NumberRange,
+    PortMatch as Port, Rule,
 };
 use sluice_config::{Policy, Spanned};
-use sluice_engine::conntrack::{CtState, Direction, Status};
+use sluice_engine::conntrack::{ConnLimit, CtState, Direction, Status};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
@@ -21,6 +23,7 @@ use sluice_wire::TcpFlags;
 use crate::Names;
 use crate::problems::Problems;
 use crate::sets::Sets;
+use crate::text;
 
 /// What names in matches stand for.
 pub(crate) struct Lowering<'a> {
@@ -31,7 +34,7 @@ pub(crate) struct Lowering<'a> {
 
 impl Lowering<'_> {
     /// All that a rule asks; what the data plane cannot ask yet goes to `problems`.
-    pub(crate) fn tests(&self, rule: &Rule, problems: &mut Problems<'_>) -> Vec<Test> {
+    pub(crate) fn tests(&self, chain: &str, rule: &Rule, problems: &mut Problems<'_>) -> Vec<Test> {
         let mut tests = Vec::new();
         let mut wanted = Vec::new();
         self.matches(&rule.matches, rule, &mut wanted, problems);
@@ -39,6 +42,9 @@ impl Lowering<'_> {
         let mut unwanted = Vec::new();
         self.matches(&rule.not, rule, &mut unwanted, problems);
         tests.extend(unwanted.into_iter().map(Test::not));
+        let connections = |limit: &Option<Connlimit>| limit.map(|limit| lower_connlimit(limit, chain, rule));
+        tests.extend(connections(&rule.matches.connlimit).map(Test::is));
+        tests.extend(connections(&rule.not.connlimit).map(Test::not));
         tests
     }
 
@@ -51,7 +57,6 @@ impl Lowering<'_> {
         };
         lower(matches.in_interface.as_ref().map(|list| interfaces(list).map(Match::Ingress)));
         lower(matches.out_interface.as_ref().map(|list| interfaces(list).map(Match::Egress)));
-        lower(matches.connlimit.map(|_| Err("connlimit is not supported by this version".into())));
         if let Some(helpers) = &matches.ct_helper {
             let names = helpers.iter().map(|helper| helper.name()).collect::<Vec<_>>().join(", ");
             let message = format!("this never matches: helpers ({names}) are not supported by this version");
@@ -203,11 +208,41 @@ fn statuses(list: &[CtStatus]) -> Status {
     })
 }
 
-fn lower_limit(limit: Rate) -> Limit {
-    let per = match limit.per {
+fn lower_connlimit(limit: Connlimit, chain: &str, rule: &Rule) -> Match {
+    Match::Connections(ConnLimit {
+        rule: identity(chain, rule),
+        above: limit.above,
+        per: lower_per(limit.per),
+    })
+}
+
+/// What a rule with a `connlimit` keeps its count by when another policy has it too: its name, or else all it says but
+/// the limit.
+fn identity(chain: &str, rule: &Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    chain.hash(&mut hasher);
+    match &rule.name {
+        Some(name) => name.value.hash(&mut hasher),
+        None => {
+            let mut unlimited = rule.clone();
+            for matches in [&mut unlimited.matches, &mut unlimited.not] {
+                matches.connlimit = matches.connlimit.map(|limit| Connlimit { above: 0, ..limit });
+            }
+            text::rule(&unlimited).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn lower_limit(limit: Limited) -> Limit {
+    let Limited { rate, burst, per } = limit;
+    Limit::new(rate.count, rate.unit.duration(), burst, lower_per(per))
+}
+
+const fn lower_per(per: Option<Per>) -> LimitPer {
+    match per {
         None => LimitPer::Rule,
         Some(Per::Src) => LimitPer::Source,
         Some(Per::Dst) => LimitPer::Destination,
-    };
-    Limit::new(limit.rate.count, limit.rate.unit.duration(), limit.burst, per)
+    }
 }

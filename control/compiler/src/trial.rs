@@ -381,6 +381,8 @@ impl Trial<'_> {
             interfaces: self.interfaces,
             now: self.now,
             worker: WorkerId(0),
+            // A test's packet is alone: no limit to live flows is reached.
+            tally: None,
             rehearsed: false,
         };
         let decision = self.ruleset.evaluate(hook, &mut view, &mut state.effects);

@@ -196,6 +196,7 @@ impl Control {
             ruleset.number_timeouts(registry.adopt(&compiled.timeouts));
             system::own_timeouts(&locked(&self.system).model, &registry)
         };
+        system::count_for(&self.budget, &ruleset, self.flow_capacity);
         let ruleset = Arc::new(ruleset);
         let rules = ruleset.rules().len();
         let change = |world: &mut sluice_engine::World| {

@@ -146,6 +146,7 @@ impl Boot {
         let flow_capacity = self.system.conntrack.max.max(LEAST_CAPACITY);
         let budget = FlowBudget::default();
         system::share_out(&budget, &self.system.conntrack, flow_capacity);
+        system::count_for(&budget, &world.ruleset, flow_capacity);
         let reservations = Reservations::new(flow_capacity);
         if count > 1 && world.ruleset.translates() {
             reservations.prepare();

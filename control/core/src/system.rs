@@ -7,6 +7,7 @@ use sluice_config::System;
 use sluice_config::system::{self as config, Device};
 use sluice_engine::conntrack::{self, FlowBudget};
 use sluice_engine::ids::{InterfaceId, Millis, PortId};
+use sluice_engine::ruleset::Ruleset;
 use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
 use sluice_wire::{MacAddr, Protocol};
 
@@ -122,6 +123,13 @@ pub(crate) fn share_out(budget: &FlowBudget, from: &config::Conntrack, capacity:
     budget.set_reserve(from.reserve());
     if from.source_quota.is_some() {
         budget.count_sources(capacity);
+    }
+}
+
+/// Makes room to count flows before a ruleset asks how many there are.
+pub(crate) fn count_for(budget: &FlowBudget, ruleset: &Ruleset, capacity: u32) {
+    if ruleset.counts_flows() {
+        budget.count_connections(capacity);
     }
 }
 

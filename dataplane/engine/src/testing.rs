@@ -132,6 +132,7 @@ pub(crate) struct Router {
     pub engine: Engine,
     pub counters: Arc<WorkerCounters>,
     pub world: World,
+    pub budget: Arc<FlowBudget>,
     pub nanos: u64,
     policy: RulesetBuilder,
     received: u64,
@@ -183,12 +184,13 @@ impl Router {
             workers,
             flow_capacity: 1024,
             seed: 7,
-            budget,
+            budget: Arc::clone(&budget),
             counters: counters.clone(),
             reservations,
         };
         let engine = Engine::new(config, Arc::new(world.clone()));
-        Router { engine, counters, world, nanos: 10 * SECOND, policy: RulesetBuilder::new(), received: 0 }
+        let policy = RulesetBuilder::new();
+        Router { engine, counters, world, budget, nanos: 10 * SECOND, policy, received: 0 }
     }
 
     /// Adds a rule that all packets meet which pass `tests`.

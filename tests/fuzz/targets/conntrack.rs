@@ -5,17 +5,19 @@
 //! was confirmed is found in both directions, an ICMP error begins none, and in the end all flows run out.
 #![no_main]
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use sluice_engine::conntrack::{
-    Adaptive, Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions, Settings,
-    SourceQuota, Status, Template, TrackHook, Tracked, Zone, ZoneId,
+    Adaptive, ConnLimit, Conntrack, Direction, FlowBudget, FlowChange, FlowFilter, FlowHandle, LineOptions,
+    Pending, Settings, SourceQuota, Status, Template, TrackHook, Tracked, Zone, ZoneId,
 };
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::frame::RxChecksum;
 use sluice_engine::ids::{Millis, Now, WorkerId};
+use sluice_engine::limit::LimitPer;
 use sluice_engine::message::Cursor;
 use sluice_wire::build::{self, Datagram, IcmpError, Link, Tcp};
 use sluice_wire::{Family, Packet, Parsed, Protocol, TcpFlags, parse};
@@ -23,9 +25,13 @@ use sluice_wire::{Family, Packet, Parsed, Protocol, TcpFlags, parse};
 /// `conntrack.max`, and what each family has memory for.
 const MAX: u32 = 24;
 const CAPACITY: u32 = 20;
+/// What counts flows of each source.
+const LIMIT: ConnLimit = ConnLimit { rule: 1, above: MAX, per: LimitPer::Source };
 /// Longer than any flow lives without a packet, in milliseconds; established connections live ten minutes here, not five
 /// days, so that an input need not pass over millions of empty slots of the timing wheel.
 const FOREVER: u64 = 1300 * 1000;
+/// The longest timeout that is given by hand.
+const LONGEST: u32 = 1200 * 1000;
 /// As many polls as it takes to pass over twice that.
 const POLLS: u32 = 64;
 
@@ -58,6 +64,7 @@ impl World {
     fn new() -> Self {
         let budget = Arc::new(FlowBudget::new(MAX));
         budget.count_sources(CAPACITY);
+        budget.count_connections(CAPACITY);
         budget.set_reserve(1);
         let config = EngineConfig {
             worker: WorkerId(0),
@@ -139,8 +146,12 @@ impl World {
         let tracked =
             self.conntrack.track(now, settings, packet, frame, hook, checksum, template, key.as_ref(), hint);
         match tracked {
-            Tracked::New(pending) if step[7] & 0x80 != 0 => self.conntrack.abandon(pending),
-            Tracked::New(pending) => {
+            Tracked::New(mut pending) => {
+                self.count(None, Some(&mut pending), packet);
+                if step[7] & 0x80 != 0 {
+                    return self.conntrack.abandon(pending);
+                }
+                let settings = &self.settings;
                 let key = key.expect("what begins a flow has a key");
                 if let Ok(flow) = self.conntrack.confirm(now, settings, pending) {
                     let found = self.conntrack.find(now, &key).expect("confirmed just now");
@@ -154,6 +165,7 @@ impl World {
             Tracked::Flow { flow, direction, state } => {
                 let info = self.conntrack.info(flow, direction, state).expect("a flow has something to show");
                 assert_eq!((info.state, info.direction), (state, direction));
+                self.count(Some(flow), None, packet);
                 self.flow = Some(flow);
             }
             Tracked::Related { flow, .. } => {
@@ -163,6 +175,14 @@ impl World {
             Tracked::RelatedUntracked(_) => unreachable!("the tracker never says so by itself"),
             Tracked::Untracked | Tracked::Invalid | Tracked::Drop(_) => {}
         }
+    }
+
+    /// Has a rule count a packet's flow, with others of its source.
+    fn count(&mut self, flow: Option<FlowHandle>, pending: Option<&mut Pending>, packet: &Packet) {
+        let tally = self.conntrack.tally(flow, pending.as_deref()).expect("there is room to count");
+        assert!(!tally.exceeds(&LIMIT, packet.addrs.src(), packet.addrs.dst()), "more flows than there can be");
+        let charges = tally.charges();
+        self.conntrack.keep_charges(flow, pending, charges);
     }
 
     /// An ICMP error about the last packet, cut short, perhaps to the wrong host.
@@ -217,7 +237,7 @@ impl World {
         }
         let change = FlowChange {
             mark: (b % 3 == 1).then_some((b.into(), 0xff)),
-            timeout: (b % 3 == 2).then_some(Millis(u32::from(b) << (a % 14))),
+            timeout: (b % 3 == 2).then_some(Millis((u32::from(b) << (a % 14)).min(LONGEST))),
             status: if a & 0x80 != 0 { FlowChange::STATUS } else { Status::default() },
         };
         let mut changed = Vec::with_capacity(2);
@@ -277,17 +297,26 @@ impl World {
         self.poll_all();
         assert_eq!(self.conntrack.len(), 0, "flows that never run out");
         assert_eq!(self.budget.leased(), 0, "leased and never given back");
+        let tally = self.conntrack.tally(None, None).expect("there is room to count");
+        for source in (0..8).map(address) {
+            assert!(!tally.exceeds(&ConnLimit { above: 1, ..LIMIT }, source, source), "counted for ever");
+        }
+    }
+}
+
+/// Four hosts of IPv4, and from 4 on four of IPv6.
+fn address(host: u8) -> IpAddr {
+    match host & 4 {
+        0 => IpAddr::from([10, 0, 0, host & 3]),
+        _ => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host & 3)]),
     }
 }
 
 /// A packet with a good checksum between four hosts of either family.
 fn frame_of(step: &Step) -> Vec<u8> {
     let [_, kind, hosts, ports, flags, seq, ack, rest] = *step;
-    let address = |host: u8| match kind & 0x80 {
-        0 => std::net::IpAddr::from([10, 0, 0, host & 3]),
-        _ => std::net::IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(host & 3)]),
-    };
-    let datagram = Datagram::between(address(hosts), address(hosts >> 2)).expect("one family");
+    let host = |host: u8| address(host & 3 | kind >> 5 & 4);
+    let datagram = Datagram::between(host(hosts), host(hosts >> 2)).expect("one family");
     let ports = (1000 + u16::from(ports & 3), 1000 + u16::from(ports >> 2 & 3));
     let payload = vec![0x11; usize::from(rest & 0x3f)];
     let mut out = vec![0; 256];

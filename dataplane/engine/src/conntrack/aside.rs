@@ -1,9 +1,10 @@
 //! What few flows need, beside the flows and not in them, so that the others do not pay for it: accounting, the time of
-//! their beginning, zones, timeouts of their own.
+//! their beginning, zones, timeouts of their own, where rules count them.
 //!
 //! Each array has a place for every flow, in zero pages that are never touched until the first flow that needs one. A
 //! bit of [`Status`] says whether a flow has zones or timeouts, and whether it is accounted for.
 
+use super::connections::Charges;
 use super::flow::Flow;
 use super::info::{Direction, Status};
 use super::record::Accounting;
@@ -24,6 +25,8 @@ pub(super) struct Aside {
     zones: Vec<[u16; 2]>,
     /// Of flows with [`Status::OWN_TIMEOUTS`]: their number.
     timeouts: Vec<u16>,
+    /// Of flows with [`Status::LIMITED`]: where they are counted.
+    connections: Vec<[u32; Charges::ROOM]>,
 }
 
 impl Aside {
@@ -35,6 +38,7 @@ impl Aside {
             keeps: false,
             zones: vec![[0; 2]; capacity],
             timeouts: vec![0; capacity],
+            connections: vec![[0; Charges::ROOM]; capacity],
         }
     }
 
@@ -123,6 +127,21 @@ impl Aside {
         }
         let number = self.timeouts.get(place as usize).copied().unwrap_or_default();
         settings.timeouts_of(TimeoutsId(number))
+    }
+}
+
+impl Aside {
+    /// Keeps where a flow with [`Status::LIMITED`] is counted.
+    pub(super) fn keep_charges(&mut self, place: u32, charges: Charges) {
+        if let Some(kept) = self.connections.get_mut(place as usize) {
+            *kept = charges.to_words();
+        }
+    }
+
+    /// Where rules count a flow.
+    pub(super) fn charges(&self, place: u32, status: Status) -> Charges {
+        let kept = self.connections.get(place as usize).filter(|_| status.contains(Status::LIMITED));
+        kept.copied().map(Charges::from_words).unwrap_or_default()
     }
 }
 

@@ -10,7 +10,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::quota::Sources;
+use super::cells::Cells;
+use super::connections::Connections;
 
 /// Flows leased at once.
 const BATCH: u64 = 32;
@@ -33,7 +34,8 @@ pub struct FlowBudget {
     buckets: AtomicU32,
     /// How often a packet found the table full and nothing to evict; wraps.
     refusals: AtomicU32,
-    sources: OnceLock<Sources>,
+    sources: OnceLock<Cells>,
+    connections: OnceLock<Connections>,
 }
 
 impl FlowBudget {
@@ -65,12 +67,23 @@ impl FlowBudget {
     /// million. Without, a [`super::SourceQuota`] holds nobody back. Later calls do nothing: flows that are counted
     /// know where.
     pub fn count_sources(&self, flows: u32) {
-        self.sources.get_or_init(|| Sources::new(flows));
+        self.sources.get_or_init(|| Cells::new(flows));
     }
 
     /// Flows by source.
-    pub(super) fn sources(&self) -> Option<&Sources> {
+    pub(super) fn sources(&self) -> Option<&Cells> {
         self.sources.get()
+    }
+
+    /// Makes room to count flows for rules with a `connlimit`, `flows` of them in all. Without, such a rule matches nothing. Later
+    /// calls do nothing: flows that are counted know where.
+    pub fn count_connections(&self, flows: u32) {
+        self.connections.get_or_init(|| Connections::new(flows));
+    }
+
+    /// Flows by rule.
+    pub(super) fn connections(&self) -> Option<&Connections> {
+        self.connections.get()
     }
 
     /// The limit; `u64::MAX` for none.

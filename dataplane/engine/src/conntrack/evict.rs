@@ -14,10 +14,11 @@
 use sluice_wire::Family;
 
 use super::Conntrack;
+use super::cells::{Charge, Charged};
 use super::flow::Flow;
 use super::info::{Status, TrackHook};
 use super::pending::Place;
-use super::quota::{Charge, Charged, SourceQuota};
+use super::quota::SourceQuota;
 use super::settings::Settings;
 use super::table::{Shared, Table};
 use super::track::Context;
@@ -226,7 +227,7 @@ impl<A: Address> Table<A> {
     ) -> Result<Option<Charge>, DropReason> {
         let Some(sources) = shared.budget.sources() else { return Ok(None) };
         match sources.charge(quota.hash(key.tuple.src, self.seeds()), quota.max) {
-            Charged::To(charge) => Ok(Some(charge)),
+            Charged::To(charge, _) => Ok(Some(charge)),
             Charged::Full => Err(DropReason::ConntrackQuota),
             Charged::Uncounted => {
                 shared.counters.conntrack.quota_uncounted.add(1);

@@ -79,6 +79,9 @@ impl Status {
     /// Of flows that are not told by their tuple alone.
     pub(super) const SPECIAL: Status = Status::SNAT.with(Status::DNAT).with(Status::ZONED);
 
+    /// Is counted by rules with a `connlimit`.
+    pub(super) const LIMITED: Status = Status(1 << 14);
+
     /// Is counted for its source's quota.
     pub(super) const COUNTED: Status = Status(1 << 15);
 

@@ -16,6 +16,7 @@
 //! | `template`, `aside` | zones and timeouts that rules give, and where they are kept |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
 //! | `quota`, `adaptive` | most flows of a source; timeouts that shrink as the table fills |
+//! | `connections`, `cells` | flows that rules with a `connlimit` count; counts by key that all workers share |
 //! | `record`, `filter`, `walk` | listing, deleting, changing |
 //! | `events` | what happens to flows, for who watches |
 //! | `class` | gauges by protocol and state |
@@ -26,7 +27,9 @@
 mod adaptive;
 mod aside;
 mod budget;
+mod cells;
 mod class;
+mod connections;
 mod events;
 mod evict;
 mod filter;
@@ -72,6 +75,7 @@ use crate::verdict::DropReason;
 pub use self::adaptive::{Adaptive, Factor};
 pub use self::budget::FlowBudget;
 pub use self::class::CLASSES;
+pub use self::connections::{Charges, ConnLimit, Tally};
 pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
 pub use self::filter::{FlowChange, FlowFilter, Prefix, TupleFilter};
 pub use self::info::{
@@ -247,8 +251,8 @@ impl Conntrack {
     /// Gives up a flow: its first packet was dropped.
     pub fn abandon(&mut self, pending: Pending) {
         match pending.0 {
-            PendingFlow::V4(new) => self.v4.give_back(&mut self.shared, new.place.charge),
-            PendingFlow::V6(new) => self.v6.give_back(&mut self.shared, new.place.charge),
+            PendingFlow::V4(new) => self.v4.give_up(&mut self.shared, new.place, new.charges),
+            PendingFlow::V6(new) => self.v6.give_up(&mut self.shared, new.place, new.charges),
         }
     }
 

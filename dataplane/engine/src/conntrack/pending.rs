@@ -1,8 +1,9 @@
 //! A flow between its first packet and confirmation: nobody can find it yet, but it counts.
 
+use super::cells::Charge;
+use super::connections::Charges;
 use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
-use super::quota::Charge;
 use super::template::Template;
 use super::tuple::{Address, FamilyKey, Tuple};
 use crate::ids::{InterfaceId, Millis};
@@ -41,6 +42,8 @@ pub(super) struct NewFlow<A> {
     pub(super) bytes: u32,
     /// What was taken for it.
     pub(super) place: Place,
+    /// Where rules count it.
+    pub(super) charges: Charges,
 }
 
 /// What a flow that begins has taken, to be given back if it does not.
@@ -74,6 +77,7 @@ impl<A: Address> NewFlow<A> {
             timeout,
             bytes,
             place,
+            charges: Charges::default(),
         }
     }
 

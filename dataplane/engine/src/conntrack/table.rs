@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::adaptive::Factor;
 use super::aside::Aside;
 use super::budget::{FlowBudget, Lease};
+use super::cells::Charge;
 use super::events::Events;
 use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
 use super::nat::{Answers, PortDraw, Translations};
 use super::pending::NewFlow;
-use super::quota::Charge;
 use super::record::FlowId;
 use super::template::Zone;
 use super::tuple::{Address, FamilyKey, Seeds, Tuple};
@@ -310,6 +310,7 @@ impl<A: Address> Table<A> {
         if let Some(flow) = self.flow_mut(place) {
             flow.filed = slot;
         }
+        self.keep_charges(place, new.charges);
         self.enter(&new, flow.status, place);
         shared.enter_class(flow.class());
         Some(place)
@@ -378,6 +379,9 @@ impl<A: Address> Table<A> {
             && let Some(outward) = self.outward_at(place)
         {
             shared.answers.release(&outward, &self.seeds);
+        }
+        if flow.status.contains(Status::LIMITED) {
+            self.release_charges(shared.budget.connections(), place);
         }
         self.forget(place, &flow);
         self.wheel.release(place);

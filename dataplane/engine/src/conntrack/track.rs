@@ -3,10 +3,10 @@
 
 use sluice_wire::{Checksum, Packet, verify};
 
+use super::cells::Charge;
 use super::flow::{Flow, Track};
 use super::info::{CtState, Direction, FlowHandle, Status, TrackHook, Tracked};
 use super::pending::NewFlow;
-use super::quota::Charge;
 use super::settings::{Settings, Timeouts};
 use super::table::{Shared, Table};
 use super::tcp::TcpState;
@@ -158,6 +158,9 @@ impl<A: Address> Table<A> {
         if shared.events.are_watched() {
             shared.events.compare(place, before, state_before, flow);
         }
+        if now_class != class && before.contains(Status::LIMITED) && flow.has_closed() {
+            self.release_charges(shared.budget.connections(), place);
+        }
         match judged {
             Judged::Accept { timeout } => {
                 if !before.contains(Status::FIXED_TIMEOUT) {
@@ -248,10 +251,10 @@ impl<A: Address> Table<A> {
         settings: &Settings,
         new: NewFlow<A>,
     ) -> Option<u32> {
-        let (bytes, taken) = (u64::from(new.bytes), new.place);
+        let (bytes, taken, charges) = (u64::from(new.bytes), new.place, new.charges);
         let accounted = new.flow.status.contains(Status::ACCOUNTED);
         let Some(place) = self.insert(shared, now, new) else {
-            self.give_back(shared, taken.charge);
+            self.give_up(shared, taken, charges);
             shared.counters.conntrack.insert_failed.add(1);
             shared.counters.conntrack.drop.add(1);
             return None;
@@ -283,6 +286,9 @@ impl<A: Address> Table<A> {
             }
             let now_class = flow.class();
             shared.move_class(class, now_class);
+            if status.contains(Status::LIMITED) {
+                self.release_charges(shared.budget.connections(), place);
+            }
             self.refresh(place, now.after(timeout));
         }
     }

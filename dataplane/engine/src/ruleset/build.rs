@@ -154,6 +154,7 @@ impl RulesetBuilder {
         let marks_clash = self.marks_clash();
         let may_notrack = self.may_notrack();
         let relates_untracked = self.relates_untracked();
+        let counts_flows = self.counts_flows();
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(extents);
@@ -175,6 +176,7 @@ impl RulesetBuilder {
             marks_clash,
             translates: self.translates,
             relates_untracked,
+            counts_flows,
             counters,
         })
     }
@@ -185,6 +187,12 @@ impl RulesetBuilder {
         let chains = raw.into_iter().chain(&self.chains);
         raw.is_some()
             && chains.flat_map(|chain| &chain.rules).any(|rule| matches!(rule.action, Action::Notrack { .. }))
+    }
+
+    /// Whether a rule has a `connlimit`.
+    fn counts_flows(&self) -> bool {
+        let mut rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
+        rules.any(|rule| rule.tests.iter().any(|test| matches!(test.what, Match::Connections(_))))
     }
 
     /// Whether two rules give the flow's mark different values, so that the packets of a flow may change it in turn.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Fragment, Packet, Protocol, TcpFlags, Transport};
 
-use crate::conntrack::{CtInfo, CtState, Direction, Status};
+use crate::conntrack::{ConnLimit, CtInfo, CtState, Direction, Status};
 use crate::ids::InterfaceId;
 use crate::limit::Limit;
 use crate::ruleset::guard::state_of;
@@ -86,6 +86,8 @@ pub enum Match {
     Ttl(NumberRanges),
     /// Differentiated services code point.
     Dscp(NumberRanges),
+    /// While more flows are live than that. Counts the packet's flow, so it is asked behind all that says whether it is to be counted.
+    Connections(ConnLimit),
     /// While within a rate. Takes a token, so it is asked last.
     Limit(Arc<Limit>),
     /// A property that no packet has: neither this nor its negation holds.
@@ -181,7 +183,7 @@ impl Match {
             Match::Length(_) => Reads::LENGTH,
             Match::Ttl(_) => Reads::TTL,
             Match::Dscp(_) => Reads::DSCP,
-            Match::Limit(_) => Reads::LIMIT,
+            Match::Limit(_) | Match::Connections(_) => Reads::LIMIT,
             Match::CtMark(_) => Reads::CT_MARK,
             Match::Status(status) if any_status(*status, CHANGING) => Reads::CT_STATUS,
             _ => Reads::NONE,
@@ -216,6 +218,7 @@ impl Match {
             Match::Source(_) | Match::Destination(_) => 4,
             Match::To(_) | Match::Origin(_) | Match::Original(_) => 5,
             Match::Limit(_) => 9,
+            Match::Connections(_) => 8,
             Match::Status(_) => 6,
             _ => 7,
         }
@@ -243,6 +246,7 @@ impl Match {
             Match::Mark(list) => Some(any_mark(list, view.mark)),
             Match::Original(original) => original.answer(ruleset, view),
             Match::Limit(limit) => Some(view.takes_token(limit)),
+            Match::Connections(limit) => Some(view.exceeds(limit)),
             Match::Absent => None,
             _ => self.answer_of_headers(packet),
         }

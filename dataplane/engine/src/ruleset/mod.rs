@@ -167,6 +167,8 @@ pub struct Ruleset {
     translates: bool,
     /// Whether an ICMP error may be RELATED to a packet that is not tracked.
     relates_untracked: bool,
+    /// Whether a rule asks how many flows are live.
+    counts_flows: bool,
     counters: RuleCounters,
 }
 
@@ -244,6 +246,13 @@ impl Ruleset {
     #[inline]
     pub fn relates_untracked(&self) -> bool {
         self.relates_untracked
+    }
+
+    /// Whether any rule asks how many flows are live ([`Match::Connections`]), so that there must be room to count them
+    /// ([`crate::conntrack::FlowBudget::count_connections`]).
+    #[inline]
+    pub fn counts_flows(&self) -> bool {
+        self.counts_flows
     }
 
     /// Counts packets for a rule or a policy. Each worker counts for itself alone.

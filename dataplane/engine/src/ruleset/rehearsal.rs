@@ -1,5 +1,5 @@
 //! Judging a packet that is not there: would the policy let it pass? Nothing follows from it: no counter moves, no
-//! limit loses a token (each is taken to be within its rate), nothing is logged.
+//! limit loses a token (each rate and each number of flows is taken to be within its limit), nothing is logged.
 //!
 //! Two ask. Control: would the first packet of this live flow be let in by another policy? And the packet path, about
 //! the packet that an ICMP error quotes ([`crate::stage::related`]).
@@ -93,6 +93,7 @@ impl Rehearsal<'_> {
             interfaces: self.interfaces,
             now: Now::default(),
             worker: WorkerId(0),
+            tally: None,
             rehearsed: true,
         }
     }

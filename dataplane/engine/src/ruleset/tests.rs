@@ -111,6 +111,7 @@ fn view<'a>(packet: &'a Packet, interfaces: &'a Interfaces) -> View<'a> {
         interfaces,
         now: Now::from_nanos(1_000_000_000),
         worker: WorkerId(0),
+        tally: None,
         rehearsed: false,
     }
 }

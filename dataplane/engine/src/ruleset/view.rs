@@ -2,7 +2,7 @@
 
 use sluice_wire::Packet;
 
-use crate::conntrack::{CtInfo, Template};
+use crate::conntrack::{ConnLimit, CtInfo, Tally, Template};
 use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::limit::Limit;
 use crate::ruleset::{CounterId, RuleId};
@@ -27,6 +27,8 @@ pub struct View<'a> {
     pub now: Now,
     /// Who evaluates, and counts what [`Effects::counted`] has no room for.
     pub worker: WorkerId,
+    /// What `connlimit` counts; None before the tracker.
+    pub tally: Option<&'a Tally<'a>>,
     /// The packet is not there, see [`crate::ruleset::Rehearsal`]: nothing is counted, no token taken.
     pub rehearsed: bool,
 }
@@ -36,6 +38,12 @@ impl View<'_> {
     pub(super) fn takes_token(&self, limit: &Limit) -> bool {
         let addrs = &self.packet.addrs;
         self.rehearsed || limit.take(self.now.nanos, addrs.src(), addrs.dst())
+    }
+
+    /// Whether there are more live flows than a limit has it; the packet's is counted from now on.
+    pub(super) fn exceeds(&self, limit: &ConnLimit) -> bool {
+        let addrs = &self.packet.addrs;
+        self.tally.is_some_and(|tally| tally.exceeds(limit, addrs.src(), addrs.dst()))
     }
 }
 
@@ -188,7 +196,7 @@ impl Reads {
     pub const DSCP: Reads = Reads(1 << 3);
     /// ICMP type or code.
     pub const ICMP: Reads = Reads(1 << 4);
-    /// A rate limit.
+    /// A rate, or how many flows are live.
     pub const LIMIT: Reads = Reads(1 << 5);
     /// The flow's mark, which rules and `conntrack -U` change.
     pub const CT_MARK: Reads = Reads(1 << 6);

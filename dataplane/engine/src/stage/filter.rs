@@ -6,12 +6,13 @@ use std::ops::ControlFlow;
 use sluice_wire::build::IcmpError;
 use sluice_wire::{Family, icmp};
 
+use crate::conntrack::{Charges, Pending, Tally};
 use crate::ids::InterfaceId;
 use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
 use crate::ruleset::{Decision, Effects, Hook, Rejection, View};
 use crate::stage::answer;
-use crate::transit::{Bench, Transit};
+use crate::transit::{Bench, InFlow, Transit};
 use crate::verdict::{DropReason, Verdict};
 
 /// Judges the packet at a hook.
@@ -20,6 +21,7 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
     if world.ruleset.is_empty(hook) {
         return ControlFlow::Continue(());
     }
+    let tally = tally(t.bench, t.flow, t.begins.as_ref());
     let mut view = View {
         packet: t.packet,
         ingress: t.ingress(),
@@ -29,10 +31,15 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         interfaces: &world.interfaces,
         now: t.bench.now,
         worker: t.bench.worker,
+        tally: tally.as_ref(),
         rehearsed: false,
     };
     let decision = world.ruleset.evaluate(hook, &mut view, &mut t.effects);
     (t.mark, t.ct) = (view.mark, view.ct);
+    let charges = tally.map(|tally| tally.charges());
+    if let Some(charges) = charges {
+        keep_charges(t, charges);
+    }
     set_flow_mark(t);
     if !t.effects.logs.is_empty() {
         let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
@@ -46,6 +53,24 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         Decision::Drop => ControlFlow::Break(Verdict::Drop(reason(hook))),
         Decision::Reject(rejection) => ControlFlow::Break(reject(t, rejection)),
     }
+}
+
+/// What rules with a `connlimit` look at, if there are any.
+#[inline]
+pub(crate) fn tally<'a>(
+    bench: &'a Bench<'_>,
+    flow: Option<InFlow>,
+    begins: Option<&Pending>,
+) -> Option<Tally<'a>> {
+    let counts = bench.world.ruleset.counts_flows();
+    if counts { bench.conntrack.tally(flow.map(|place| place.flow), begins) } else { None }
+}
+
+/// Keeps where such rules counted the packet's flow.
+#[cold]
+pub(crate) fn keep_charges(t: &mut Transit<'_, '_, '_>, charges: Charges) {
+    let flow = t.flow.map(|place| place.flow);
+    t.bench.conntrack.keep_charges(flow, t.begins.as_mut(), charges);
 }
 
 /// The drop reason of a hook's chain.

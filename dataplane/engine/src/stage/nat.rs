@@ -108,6 +108,7 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
 fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Option<&'w Translate>> {
     let world = t.bench.world;
     let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
+    let tally = filter::tally(t.bench, t.flow, t.begins.as_ref());
     let mut view = View {
         packet: t.packet,
         ingress: interfaces.0,
@@ -117,6 +118,7 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
         interfaces: &world.interfaces,
         now: t.bench.now,
         worker: t.bench.worker,
+        tally: tally.as_ref(),
         rehearsed: false,
     };
     let mut effects = Effects::default();
@@ -124,6 +126,10 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
     // A mark that only the first packet gets must not decide for the others.
     t.once_only |= view.mark != t.mark;
     (t.mark, t.ct) = (view.mark, view.ct);
+    let charges = tally.map(|tally| tally.charges());
+    if let Some(charges) = charges {
+        filter::keep_charges(t, charges);
+    }
     t.effects.ct_mark = effects.ct_mark;
     filter::set_flow_mark(t);
     settle::rules(t.bench, &effects, t.packet.length());

@@ -47,6 +47,7 @@ pub(crate) fn view<'v, 'w: 'v>(bench: &Bench<'w>, packet: &'v Packet, ingress: I
         interfaces: &world.interfaces,
         now: bench.now,
         worker: bench.worker,
+        tally: None,
         rehearsed: false,
     }
 }
