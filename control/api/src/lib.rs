@@ -21,6 +21,8 @@
 //! | `GET /v1/workers` | | `[`[`Worker`]`]` |
 //! | `GET /v1/drops` | | `[`[`Drop`]`]`, all reasons |
 //! | `GET /v1/sets` | | `[`[`Set`]`]` |
+//! | `GET /v1/sets/NAME` | | [`Set`], all of it; 404 if there is none |
+//! | `POST /v1/sets` | [`SetChange`] | [`SetReply`]; 422 if there is no such set or element |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/conntrack/list` | [`FlowFilter`] | NDJSON: a [`Flow`] a line, then one [`ListEnd`] |
 //! | `GET /v1/conntrack/count` | | [`FlowCount`] |
@@ -47,7 +49,10 @@ pub use policy::{
     ApiError, ApplyReply, ApplyRequest, ConfirmReply, Diagnostic, FlowHandling, FlowsAhead, HistoryEntry,
     PolicyChange, PolicyDiff, PolicyView, ReloadReply, RollbackRequest, Status,
 };
-pub use show::{ConfigView, Drop, Interface, Neighbour, Port, Route, RouteHop, Rule, Set, Worker};
+pub use show::{
+    ConfigView, Drop, Interface, Neighbour, Port, Route, RouteHop, Rule, Set, SetAction, SetChange, SetReply,
+    Worker,
+};
 pub use top::{Top, TopKey, TopRequest, TopRow};
 pub use watch::{EventKind, FlowEvent, Lost, WatchLine, WatchRequest};
 

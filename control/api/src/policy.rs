@@ -110,6 +110,9 @@ pub struct ApplyReply {
     /// What is valid but probably not meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
+    /// Sets that were changed by hand, and are as the policy defines them again: it defines them differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets_reset: Vec<String>,
 }
 
 /// `POST /v1/policy/rollback`: apply a policy of the history once more. While one waits to be confirmed: go back from it
@@ -152,6 +155,9 @@ pub struct PolicyDiff {
     /// What is valid but probably not meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Diagnostic>,
+    /// Sets whose changes by hand would end, since it defines them differently.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets_reset: Vec<String>,
 }
 
 /// One thing that differs between two policies.

@@ -194,8 +194,52 @@ pub struct Set {
     /// `net` or `port`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its elements as text.
+    /// How many elements it has.
+    #[serde(default)]
+    pub count: usize,
+    /// Its elements as text; the first thousand in the list of all sets.
     pub elements: Vec<String>,
+    /// Whether they were changed since the policy that defines them was applied.
+    #[serde(default)]
+    pub changed: bool,
+}
+
+/// `POST /v1/sets`: change elements of a set, without a new policy. Kept over restarts until a policy defines the set
+/// differently.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetChange {
+    /// The set, without the `@`.
+    pub name: String,
+    /// What to do.
+    pub action: SetAction,
+    /// Elements as a policy has them.
+    pub elements: Vec<String>,
+}
+
+/// What is done with elements of a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SetAction {
+    /// They come to those that are there.
+    #[default]
+    Add,
+    /// They go; each must be there, in whatever spelling.
+    Del,
+    /// They take the place of all that are there.
+    Replace,
+}
+
+/// Answer of `POST /v1/sets`: all workers have the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetReply {
+    /// The generation that it holds from.
+    pub generation: u32,
+    /// Elements in it now.
+    pub elements: usize,
+    /// Elements that were not there before.
+    pub added: usize,
+    /// Elements that are there no more.
+    pub removed: usize,
 }
 
 /// `GET /v1/config`.

@@ -257,8 +257,9 @@ pub fn range_text(range: &IpRange) -> String {
     }
 }
 
-/// What a set holds, whichever way it is written: families apart, ranges in order that do not touch.
-fn covered(elements: &SetElements) -> Vec<(bool, u128, u128)> {
+/// What a set holds, whichever way it is written: families apart (true: IPv6), ranges in order that do not touch, first and
+/// last number of each.
+pub fn covered(elements: &SetElements) -> Vec<(bool, u128, u128)> {
     let number = |address: std::net::IpAddr| match address {
         std::net::IpAddr::V4(v4) => u128::from(v4.to_bits()),
         std::net::IpAddr::V6(v6) => v6.to_bits(),

@@ -25,7 +25,7 @@ use crate::{Compiled, Names};
 /// Lines at once that a `log` rule with a limit writes, as nft's `limit` has it.
 const LOG_BURST: u32 = 5;
 
-/// The ruleset and its warnings; or all that stands in the way.
+/// The ruleset, its sets and its warnings; or all that stands in the way.
 pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compiled, Diagnostics> {
     let mut builder = RulesetBuilder::new();
     let sets = Sets::build(policy, &mut builder);
@@ -45,7 +45,7 @@ pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<
             compiler.rules(Target::Chain(id), name, &chain.rules);
         }
     }
-    compiler.finish(workers)
+    compiler.finish(workers, &sets)
 }
 
 struct Compiler<'a> {
@@ -133,7 +133,7 @@ impl Compiler<'_> {
         chain
     }
 
-    fn finish(mut self, workers: usize) -> Result<Compiled, Diagnostics> {
+    fn finish(mut self, workers: usize, sets: &Sets<'_>) -> Result<Compiled, Diagnostics> {
         let span_of = |error: &BuildError| {
             let name = match error {
                 BuildError::Loop(name) | BuildError::TooDeep(name) => name,
@@ -145,7 +145,8 @@ impl Compiler<'_> {
         match self.builder.build(workers) {
             Ok(ruleset) => {
                 let warnings = self.problems.finish()?;
-                Ok(Compiled { ruleset, timeouts: self.timeouts, warnings, tests: 0 })
+                let sets = sets.named(self.lowering.policy);
+                Ok(Compiled { ruleset, timeouts: self.timeouts, warnings, tests: 0, sets })
             }
             Err(error) => {
                 self.problems.error(span_of(&error), None, error.to_string());

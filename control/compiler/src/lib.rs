@@ -6,6 +6,8 @@
 //!
 //! Not here: publishing a ruleset to workers, and judging packets.
 
+use std::collections::BTreeMap;
+
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::ruleset::Ruleset;
 
@@ -21,9 +23,10 @@ mod timeouts;
 pub mod topology;
 mod trial;
 
-pub use compare::{Change, ChangeKind, compare, range_text};
+pub use compare::{Change, ChangeKind, compare, covered, range_text};
 pub use names::Names;
 pub use recheck::Recheck;
+pub use sets::NamedSet;
 pub use timeouts::{RuleTimeouts, TimeoutRegistry};
 
 /// A policy that can be run.
@@ -37,6 +40,8 @@ pub struct Compiled {
     pub warnings: Diagnostics,
     /// How many of the policy's own tests passed; 0 if they were not run.
     pub tests: usize,
+    /// The named sets.
+    pub sets: BTreeMap<String, NamedSet>,
 }
 
 /// Compiles a policy, with counters for `workers` workers.

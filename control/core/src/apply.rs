@@ -21,6 +21,7 @@ use crate::groups;
 use crate::history::{Applied, digest};
 use crate::lock::locked;
 use crate::recheck;
+use crate::sets::LiveSets;
 use crate::system;
 use crate::workers::WorkerError;
 
@@ -47,6 +48,9 @@ pub enum ApplyError {
     /// There is no policy to go back to.
     #[error("there is no such policy in the history")]
     NotInHistory,
+    /// A set cannot be changed like that.
+    #[error("{0}")]
+    Set(String),
     /// What this version does not do.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -131,7 +135,9 @@ impl Control {
     /// The policy is refused, or a worker does not answer.
     pub async fn diff(&self, request: api::ApplyRequest) -> Result<api::PolicyDiff, ApplyError> {
         let (name, text, files) = (request.name, request.text, request.files);
-        let Ready { source, compiled, seconds } = self.compile(PolicySource { name, text, files }).await?;
+        let Ready { source, compiled, seconds, sets } =
+            self.compile(PolicySource { name, text, files }).await?;
+        let sets_reset = locked(&self.sets).ended_by(&sets);
         let rules = compiled.ruleset.rules().len();
         let running = Arc::clone(&locked(&self.policy).source);
         let compared = spawn_blocking(move || {
@@ -155,6 +161,7 @@ impl Control {
                 stopped: standing.stopped,
             },
             warnings: describe(&compiled.warnings),
+            sets_reset,
         })
     }
 
@@ -177,10 +184,13 @@ impl Control {
     /// Reading and compiling take seconds for large policies, so they are done beside the control thread.
     async fn compile(&self, source: PolicySource) -> Result<Ready, ApplyError> {
         let system = locked(&self.system).model.clone();
+        let changes = locked(&self.sets).changes();
         let work = spawn_blocking(move || {
             let began = Instant::now();
             let (policy, found) = Policy::from_source(&source, Some(&system.interface_names()))?;
-            boot::compile(&system, policy, found, began)
+            let mut ready = boot::compile(&system, policy, found, began)?;
+            changes.settle(&mut ready);
+            Ok(ready)
         });
         // A panic in the compiler is a bug, and no reason to end the daemon.
         let result = work.await.map_err(|_| ApplyError::Unsupported("the compiler failed on this policy"))?;
@@ -188,7 +198,7 @@ impl Control {
     }
 
     pub(crate) async fn put_in_force(&self, ready: Ready, keep: Keep) -> Result<api::ApplyReply, ApplyError> {
-        let Ready { source, compiled, seconds } = ready;
+        let Ready { source, compiled, seconds, sets } = ready;
         let applied = self.keep(source, keep)?;
         let mut ruleset = compiled.ruleset;
         let own_timeouts = {
@@ -214,6 +224,7 @@ impl Control {
         // No worker counts in the old one any more.
         ruleset.carry(&old.ruleset);
         self.remember_ruleset(generation, ruleset);
+        let sets_reset = self.run_sets(sets, keep);
         *locked(&self.policy) = RunningPolicy {
             digest: applied.digest.clone(),
             applied: applied.time,
@@ -228,8 +239,24 @@ impl Control {
             rules,
             compile_seconds: seconds,
             warnings: describe(&compiled.warnings),
+            sets_reset,
             ..api::ApplyReply::default()
         })
+    }
+
+    /// The sets of the policy that runs now; whose changes ended with the one before.
+    fn run_sets(&self, live: LiveSets, keep: Keep) -> Vec<String> {
+        let mut sets = locked(&self.sets);
+        let ended = sets.ended_by(&live);
+        sets.run(live);
+        if !matches!(keep, Keep::Until(_)) {
+            sets.keep();
+        }
+        if !ended.is_empty() {
+            let sets = ended.join(", ");
+            tracing::info!(sets, "as the policy defines them again, which is otherwise than before");
+        }
+        ended
     }
 
     /// Puts a policy on disk.

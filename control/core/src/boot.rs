@@ -20,6 +20,7 @@ use crate::control::unix_seconds;
 use crate::groups;
 use crate::history::{Applied, History, HistoryError, Start, digest};
 use crate::neighbours::{Table, Time};
+use crate::sets::{self, LiveSets, Sets};
 use crate::system;
 
 /// Flows that each shard has room for at least, so that `conntrack.max` can be raised while running.
@@ -42,6 +43,8 @@ pub(crate) struct Ready {
     pub(crate) compiled: Compiled,
     /// Seconds that reading and compiling took.
     pub(crate) seconds: f64,
+    /// The policy's sets, as the compiled rules ask them.
+    pub(crate) sets: LiveSets,
 }
 
 /// Both files, read and checked.
@@ -51,6 +54,7 @@ pub struct Boot {
     pub(crate) system: System,
     pub(crate) history: History,
     pub(crate) policy: Ready,
+    pub(crate) sets: Sets,
     origin: Origin,
 }
 
@@ -91,8 +95,11 @@ impl Boot {
     pub fn load(path: &Path) -> Result<Boot, BootError> {
         let (system, text) = read_system(path).map_err(BootError::Refused)?;
         let history = History::open(&system.state)?;
-        let (policy, origin) = choose(&system, &history)?;
-        Ok(Boot { path: path.to_owned(), text, system, history, policy, origin })
+        let (mut policy, origin) = choose(&system, &history)?;
+        let mut sets = Sets::load(&system.state);
+        sets.changes().settle(&mut policy);
+        sets.run(std::mem::take(&mut policy.sets));
+        Ok(Boot { path: path.to_owned(), text, system, history, policy, sets, origin })
     }
 
     /// Remembers the policy, once workers run on it: a start that fails later must not leave behind a policy that never
@@ -109,6 +116,9 @@ impl Boot {
         };
         if let Err(error) = kept {
             tracing::error!(%error, "the policy could not be written to the state folder");
+        }
+        if self.to_be_confirmed().is_none() {
+            self.sets.keep();
         }
     }
 
@@ -198,7 +208,8 @@ pub(crate) fn compile(
     let mut warnings = found;
     warnings.append(std::mem::take(&mut compiled.warnings));
     compiled.warnings = warnings;
-    Ok(Ready { source: policy.source, compiled, seconds: began.elapsed().as_secs_f64() })
+    let sets = sets::as_defined(std::mem::take(&mut compiled.sets));
+    Ok(Ready { source: policy.source, compiled, seconds: began.elapsed().as_secs_f64(), sets })
 }
 
 /// Compiles a policy that ran before. Its tests are not run: the system file may have changed since, and a router that

@@ -56,6 +56,7 @@ impl Control {
         let waiting = (*locked(&self.waiting)).ok_or(ApplyError::NothingWaits)?;
         locked(&self.history).confirm().map_err(ApplyError::State)?;
         self.set_waiting(None);
+        locked(&self.sets).keep();
         let digest = locked(&self.policy).digest.clone();
         tracing::info!(digest = digest.get(..12), "policy confirmed");
         Ok(api::ConfirmReply { digest, left: waiting.left() })
@@ -154,7 +155,12 @@ impl Control {
     /// Compiles a policy that ran before.
     async fn compile_again(&self, source: PolicySource) -> Result<Ready, ApplyError> {
         let system = locked(&self.system).model.clone();
-        let work = spawn_blocking(move || boot::compile_again(&system, &source));
+        let changes = locked(&self.sets).changes();
+        let work = spawn_blocking(move || {
+            let mut ready = boot::compile_again(&system, &source)?;
+            changes.settle(&mut ready);
+            Ok(ready)
+        });
         let result = work.await.map_err(|_| ApplyError::Unsupported("the compiler failed on this policy"))?;
         result.map_err(ApplyError::Refused)
     }

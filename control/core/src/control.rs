@@ -31,6 +31,7 @@ use crate::lock::locked;
 use crate::log_line::log_line;
 use crate::neighbours::{Action, Table, Time};
 use crate::publisher::Publisher;
+use crate::sets::Sets;
 use crate::watch::Watchers;
 use crate::workers::{WorkerError, Workers};
 
@@ -85,6 +86,7 @@ pub struct Control {
     /// Held by whoever changes policy or settings, from reading to publishing.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) last_reload: Mutex<LastReload>,
+    pub(crate) sets: Mutex<Sets>,
     /// The policy that waits to be confirmed.
     pub(crate) waiting: Mutex<Option<Waiting>>,
     pub(crate) waiting_changed: Notify,
@@ -153,6 +155,7 @@ impl Control {
             started: Instant::now(),
             changing: tokio::sync::Mutex::default(),
             last_reload: Mutex::new(reload),
+            sets: Mutex::new(boot.sets),
             waiting: Mutex::new(waiting),
             waiting_changed: Notify::new(),
             rulesets: Mutex::new([ruleset].into()),

@@ -8,7 +8,7 @@
 //! Each change is one rename, so a crash leaves what was or what is to be. Going back from a policy that nobody confirmed
 //! adds the one before it once more: an unconfirmed one that is not the highest any more is history.
 
-mod disk;
+pub(crate) mod disk;
 
 use std::fs::{self, File};
 use std::io;

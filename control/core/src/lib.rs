@@ -11,6 +11,7 @@
 //! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
 //! | `apply`, `confirm` | policies and reloads; which wait to be confirmed, and the way back |
 //! | `neighbours` | ARP and neighbour discovery |
+//! | `sets` | elements of sets, as a policy defines them and as they were changed since |
 //! | `recheck` | live flows against another policy |
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
 //! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
@@ -33,6 +34,7 @@ pub mod metrics;
 pub mod neighbours;
 mod publisher;
 mod recheck;
+mod sets;
 pub mod system;
 mod watch;
 mod workers;

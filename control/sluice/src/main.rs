@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, history, policy, show, top};
+use verbs::{conntrack, history, policy, set, show, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ enum Verb {
     Rollback(history::RollbackArgs),
     /// Read both files again, as SIGHUP does.
     Reload,
+    /// List and change elements of a set, without a new policy.
+    Set(set::SetArgs),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -105,6 +107,7 @@ async fn run(args: Args) -> Outcome {
         Verb::History => history::history(&client, args.json).await,
         Verb::Rollback(a) => history::rollback(&client, &a, args.json).await,
         Verb::Reload => policy::reload(&client, args.json).await,
+        Verb::Set(a) => set::set(&client, a, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

@@ -13,6 +13,7 @@ mod frames;
 mod lifecycle;
 mod nat;
 mod policy;
+mod sets;
 mod tracking;
 mod traffic;
 

@@ -55,7 +55,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/neighbours", get(show::neighbours))
         .route("/v1/workers", get(show::workers))
         .route("/v1/drops", get(show::drops))
-        .route("/v1/sets", get(show::sets))
+        .route("/v1/sets", get(show::sets).post(change_set))
+        .route("/v1/sets/{name}", get(show::set))
         .route("/v1/config", get(show::config))
         .route("/v1/conntrack/list", post(conntrack::list))
         .route("/v1/conntrack/count", get(conntrack::count))
@@ -84,6 +85,10 @@ async fn confirm(State(control): Shared) -> Answer<api::ConfirmReply> {
 
 async fn rollback(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply> {
     Ok(Json(control.rollback(decode(&body)?).await?))
+}
+
+async fn change_set(State(control): Shared, body: Bytes) -> Answer<api::SetReply> {
+    Ok(Json(control.change_set(decode(&body)?).await?))
 }
 
 async fn reload(State(control): Shared) -> Answer<api::ReloadReply> {
@@ -135,6 +140,7 @@ impl From<ApplyError> for Refusal {
             ApplyError::Refused(_)
             | ApplyError::NeedsRestart(_)
             | ApplyError::ConfirmTime(_)
+            | ApplyError::Set(_)
             | ApplyError::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApplyError::Waiting(_) | ApplyError::NothingWaits | ApplyError::NotInHistory => {
                 StatusCode::CONFLICT

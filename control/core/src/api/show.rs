@@ -1,18 +1,16 @@
 //! The running state, read from where it is kept: nothing here asks a worker, and nothing waits.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use sluice_api as api;
-use sluice_config::policy::SetElements;
-use sluice_config::{IpPrefix, Policy};
+use sluice_config::IpPrefix;
 use sluice_engine::counters::{Counter, InterfaceCounters};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::ruleset::{Hook, Policy as ChainPolicy, RuleId, RuleInfo, Ruleset};
 use sluice_engine::verdict::DropReason;
 use sluice_engine::world::{Interface, Interfaces, Route, RouteKind, RpFilter};
-use tokio::task::spawn_blocking;
 
-use super::{Answer, Json, Shared};
-use crate::apply::ApplyError;
+use super::{Json, Refusal, Shared};
 use crate::control::Control;
 use crate::lock::locked;
 
@@ -233,24 +231,13 @@ pub(super) async fn drops(State(control): Shared) -> Json<Vec<api::Drop>> {
     Json(list.collect())
 }
 
-/// Sets are read from the policy's text: workers have them only compiled. Large ones take a while, beside this thread.
-pub(super) async fn sets(State(control): Shared) -> Answer<Vec<api::Set>> {
-    let source = locked(&control.policy).source.clone();
-    let read =
-        spawn_blocking(move || Policy::from_source(&source, None).map(|(policy, _)| describe_sets(&policy)));
-    let sets = read.await.map_err(|_| ApplyError::Unsupported("the running policy could not be read"))?;
-    Ok(Json(sets.map_err(ApplyError::Refused)?))
+pub(super) async fn sets(State(control): Shared) -> Json<Vec<api::Set>> {
+    Json(locked(&control.sets).list())
 }
 
-fn describe_sets(policy: &Policy) -> Vec<api::Set> {
-    let describe = |set: &sluice_config::policy::Set| {
-        let (kind, elements) = match &set.elements {
-            SetElements::Net(ranges) => ("net", ranges.iter().map(sluice_compiler::range_text).collect()),
-            SetElements::Port(ranges) => ("port", ranges.iter().map(ToString::to_string).collect()),
-        };
-        api::Set { name: set.name.clone(), kind: kind.into(), elements }
-    };
-    policy.sets.values().map(describe).collect()
+pub(super) async fn set(State(control): Shared, Path(name): Path<String>) -> Result<Json<api::Set>, Refusal> {
+    let set = control.whole_set(name.clone()).await;
+    set.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no set {name}")))
 }
 
 pub(super) async fn config(State(control): Shared) -> Json<api::ConfigView> {

@@ -129,3 +129,27 @@ fn a_policy_that_ran_starts_even_if_its_tests_fail_by_now() {
     fs::write(folder.0.join("sluice.yaml"), SYSTEM.replace("10.0.0.1/24", "10.0.0.7/24")).unwrap();
     assert_eq!(folder.starts(), tested);
 }
+
+#[test]
+fn a_set_that_was_changed_starts_changed() {
+    const SET: &str =
+        "sets: {m: {type: port, elements: [22]}}\nfilter: {input: [{dport: \"@m\", action: drop}]}\n";
+    let folder = Folder::new("set");
+    let elements = |folder: &Folder| folder.boot().unwrap().sets.list()[0].elements.clone();
+    folder.policy(SET).starts();
+    assert_eq!(elements(&folder), ["22"]);
+    let digest = "122f7613707c8e0d5ec26fabc755169eb8e7ee76e2bf4dd3ded21c14fc51610d";
+    let stored = |defined: &str| {
+        format!(r#"[{{"defined": "{defined}", "type": "port", "elements": ["80", "8000-8080"]}}]"#)
+    };
+    let path = folder.0.join("state/sets/m.json");
+    fs::create_dir_all(folder.0.join("state/sets")).unwrap();
+    for (content, expected) in [
+        (stored(digest), vec!["80", "8000-8080"]),
+        (stored("of another"), vec!["22"]),
+        ("[{half".into(), vec!["22"]),
+    ] {
+        fs::write(&path, &content).unwrap();
+        assert_eq!(elements(&folder), expected, "{content}");
+    }
+}

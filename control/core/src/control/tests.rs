@@ -278,6 +278,76 @@ async fn a_policy_is_confirmed_or_gone_back_from() {
 }
 
 #[tokio::test]
+async fn a_set_changes_without_a_policy_until_one_defines_it_differently() {
+    let daemon = Daemon::start("set");
+    let of = async || decode::<api::Set>(&daemon.ask("/v1/sets/m", None).await).elements;
+    let change = async |action, elements: &[&str]| {
+        let elements = elements.iter().map(ToString::to_string).collect();
+        let change = api::SetChange { name: "m".into(), action, elements };
+        daemon.ask("/v1/sets", Some(&serde_json::to_string(&change).unwrap())).await
+    };
+    let no = StatusCode::UNPROCESSABLE_ENTITY;
+    assert_eq!(change(api::SetAction::Add, &["10.0.0.9"]).await.0, no, "no such set");
+    assert_eq!(daemon.ask("/v1/sets/m", None).await.0, StatusCode::NOT_FOUND);
+    daemon.apply(&with_set("10.0.0.1, 10.1.0.0/16", ""), api::FlowHandling::Keep).await;
+
+    let added: api::SetReply = decode(&change(api::SetAction::Add, &["10.0.0.9", "10.0.0.1"]).await);
+    assert_eq!(added, api::SetReply { generation: 3, elements: 3, added: 1, removed: 0 });
+    for wrong in ["10.0.0.300", "10.0.0.7"] {
+        let refused = change(api::SetAction::Del, &["10.0.0.1", wrong]).await;
+        assert!(refused.0 == no && refused.1.contains(wrong), "{refused:?}");
+    }
+    let gone: api::SetReply = decode(&change(api::SetAction::Del, &["10.1.0.0-10.1.255.255"]).await);
+    assert_eq!((gone.elements, gone.removed), (2, 1));
+    assert_eq!(of().await, ["10.0.0.1", "10.0.0.9"]);
+    let list: Vec<api::Set> = decode(&daemon.ask("/v1/sets", None).await);
+    assert!(list[0].changed && list[0].count == 2);
+
+    daemon.apply(&with_set("10.1.0.0/16, 10.0.0.1", "# the same\n"), api::FlowHandling::Keep).await;
+    assert_eq!(of().await.len(), 2, "defined as before: what was changed stays");
+    let other: api::ApplyReply =
+        decode(&daemon.apply(&with_set("10.0.0.1", ""), api::FlowHandling::Keep).await);
+    assert_eq!((of().await, other.sets_reset), (vec!["10.0.0.1".to_owned()], vec!["m".to_owned()]));
+    daemon.apply(&with_set("10.1.0.0/16, 10.0.0.1", ""), api::FlowHandling::Keep).await;
+    assert_eq!(of().await, ["10.1.0.0/16", "10.0.0.1"], "and what was changed is forgotten");
+}
+
+#[tokio::test]
+async fn a_set_is_as_it_was_changed_behind_the_way_back() {
+    let daemon = Daemon::start("set-back");
+    let of = async || decode::<api::Set>(&daemon.ask("/v1/sets/m", None).await).elements;
+    daemon.apply(&with_set("10.0.0.1", ""), api::FlowHandling::Keep).await;
+    let change = async |element: &str| {
+        let change =
+            api::SetChange { name: "m".into(), action: api::SetAction::Add, elements: vec![element.into()] };
+        let changed: api::SetReply =
+            decode(&daemon.ask("/v1/sets", Some(&serde_json::to_string(&change).unwrap())).await);
+        assert_eq!(changed.added, 1);
+    };
+    change("10.0.0.2").await;
+    let text = with_set("10.9.0.1", "");
+    let request = api::ApplyRequest { text, confirm: Some(600), ..Default::default() };
+    let request = serde_json::to_string(&request).unwrap();
+    daemon.ask("/v1/policy/apply", Some(&request)).await;
+    assert_eq!(of().await, ["10.9.0.1"]);
+    change("10.9.0.2").await;
+    daemon.ask("/v1/policy/rollback", Some("{}")).await;
+    assert_eq!(of().await, ["10.0.0.1", "10.0.0.2"], "the change waited for the way back");
+    daemon.ask("/v1/policy/apply", Some(&request)).await;
+    assert_eq!(of().await, ["10.9.0.1"], "what was changed in what nobody confirmed is gone");
+    daemon.ask("/v1/policy/confirm", Some("")).await;
+    daemon.apply(&with_set("10.0.0.1", ""), api::FlowHandling::Keep).await;
+    assert_eq!(of().await, ["10.0.0.1"], "confirmed: the change ended");
+}
+
+/// A policy that drops what comes from a set.
+fn with_set(elements: &str, rest: &str) -> String {
+    format!(
+        "sets: {{m: {{type: net, elements: [{elements}]}}}}\nfilter: {{forward: [{{src: \"@m\", action: drop}}]}}\n{rest}"
+    )
+}
+
+#[tokio::test]
 async fn flows_of_all_workers_are_listed_line_by_line() {
     let daemon = Daemon::start("list");
     let (status, text) = daemon.ask("/v1/conntrack/list", Some("{}")).await;

@@ -8,10 +8,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Ending of files that are being written; one that is left over is of a daemon that was killed.
-pub(super) const UNFINISHED: &str = "new";
+pub(crate) const UNFINISHED: &str = "new";
 
 /// A disk.
-pub(super) trait Disk: Send {
+pub(crate) trait Disk: Send {
     /// Writes a file and syncs it. What a failure leaves is removed.
     fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()>;
     /// Gives a file another name, in place of one that has it already.
@@ -23,7 +23,7 @@ pub(super) trait Disk: Send {
 }
 
 /// The machine's.
-pub(super) struct RealDisk;
+pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
     fn write(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -54,7 +54,7 @@ impl Disk for RealDisk {
 ///
 /// # Errors
 /// A step failed. The new file may be there all the same if it was the last one.
-pub(super) fn replace(disk: &mut dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(disk: &mut dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension(UNFINISHED);
     disk.write(&unfinished, bytes)?;
     if let Err(error) = disk.rename(&unfinished, path) {

@@ -3,5 +3,6 @@
 pub(crate) mod conntrack;
 pub(crate) mod history;
 pub(crate) mod policy;
+pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod top;

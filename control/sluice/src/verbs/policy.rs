@@ -149,6 +149,7 @@ pub(crate) fn applied(reply: &ApplyReply, json: bool) -> Outcome {
     for w in &reply.warnings {
         eprintln!("{}", w.rendered.trim_end());
     }
+    sets_reset(&reply.sets_reset, "are");
     print_line(&format!(
         "applied as generation {}: {} rules, compiled in {:.3} s; {} flows kept, {} deleted",
         reply.generation, reply.rules, reply.compile_seconds, reply.flows_kept, reply.flows_deleted
@@ -156,6 +157,16 @@ pub(crate) fn applied(reply: &ApplyReply, json: bool) -> Outcome {
     match reply.confirm {
         Some(seconds) => print_line(&format!("goes back in {seconds} s unless you `sluice confirm`")),
         None => Ok(()),
+    }
+}
+
+/// Says whose elements are no longer those that `sluice set` put there.
+fn sets_reset(names: &[String], are: &str) {
+    if !names.is_empty() {
+        eprintln!(
+            "sets {are} as the policy defines them, and not as they were changed: {}",
+            names.join(", ")
+        );
     }
 }
 
@@ -191,6 +202,7 @@ fn tell(diff: &PolicyDiff, json: bool) -> Outcome {
     for w in &diff.warnings {
         eprintln!("{}", w.rendered.trim_end());
     }
+    sets_reset(&diff.sets_reset, "would be");
     let mut place = "";
     for change in &diff.changes {
         if change.place != place {

@@ -246,10 +246,13 @@ fn sets(list: &[Set], all: bool) -> Vec<String> {
     for s in list {
         let shown = if all { s.elements.len() } else { SHOWN };
         let mut text = s.elements.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
-        if s.elements.len() > shown {
+        if s.count > shown.min(s.elements.len()) {
             text.push_str(", ...");
         }
-        t.row(vec![s.name.clone(), s.kind.clone(), s.elements.len().to_string(), text]);
+        if s.changed {
+            text.push_str(" (changed since the policy was applied)");
+        }
+        t.row(vec![s.name.clone(), s.kind.clone(), s.count.to_string(), text]);
     }
     t.lines()
 }
