@@ -4,18 +4,21 @@
 //! usage: cost WORKLOAD PACKETS: judges so many packets in bursts of 32, over 256 flows that were set up before; prints
 //! how many. No argument: prints the names of the workloads.
 
+#[path = "../tests/shapes/mod.rs"]
+mod shapes;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use shapes::Shape;
 use sluice_engine::conntrack::{CtState, FlowBudget};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::LogRecord;
 use sluice_engine::ruleset::{
-    Action, AddressMatch, Hook, Match, Policy, PortMatch, RuleInfo, RuleSpec, Ruleset, RulesetBuilder,
-    StateSet, Target, Test,
+    Action, Hook, Match, Policy, RuleInfo, RuleSpec, Ruleset, RulesetBuilder, StateSet, Target, Test,
 };
 use sluice_engine::world::{
     Fib, Hop, Interface, Interfaces, Neighbour, NeighbourKey, NeighbourState, Neighbours, Route, RouteKind,
@@ -29,6 +32,9 @@ const FLOWS: u32 = 256;
 const BURST: usize = 32;
 const HEADROOM: usize = 128;
 
+/// Rules of the policies that show what rules cost.
+const MANY: [usize; 4] = [10, 1000, 10_000, 100_000];
+
 /// A kind of packet, and the policy that it meets.
 struct Workload {
     name: &'static str,
@@ -38,15 +44,22 @@ struct Workload {
     first: bool,
 }
 
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 15] = [
     Workload { name: "untracked", policy: notrack_all, packet: udp4, first: false },
     Workload { name: "untracked, a transit policy", policy: transit, packet: udp4, first: false },
     Workload { name: "untracked, IPv6", policy: transit, packet: udp6, first: false },
-    Workload { name: "untracked, 1000 rules", policy: thousand_rules, packet: udp4, first: false },
+    Workload { name: "untracked, 10 rules", policy: untracked::<0>, packet: scattered, first: false },
+    Workload { name: "untracked, 1000 rules", policy: untracked::<1>, packet: scattered, first: false },
+    Workload { name: "untracked, 10000 rules", policy: untracked::<2>, packet: scattered, first: false },
+    Workload { name: "untracked, 100000 rules", policy: untracked::<3>, packet: scattered, first: false },
     Workload { name: "established UDP", policy: stateful, packet: udp4, first: false },
     Workload { name: "established UDP, IPv6", policy: stateful, packet: udp6, first: false },
     Workload { name: "established TCP", policy: stateful, packet: tcp4, first: false },
     Workload { name: "new UDP flows that run out", policy: stateful, packet: udp4, first: true },
+    Workload { name: "new UDP flows, 10 rules", policy: tracked::<0>, packet: scattered, first: true },
+    Workload { name: "new UDP flows, 1000 rules", policy: tracked::<1>, packet: scattered, first: true },
+    Workload { name: "new UDP flows, 10000 rules", policy: tracked::<2>, packet: scattered, first: true },
+    Workload { name: "new UDP flows, 100000 rules", policy: tracked::<3>, packet: scattered, first: true },
 ];
 
 fn main() {
@@ -217,15 +230,38 @@ fn transit(builder: &mut RulesetBuilder) {
     rule(builder, Hook::FilterForward, vec![state(&[CtState::Untracked])], Action::Accept);
 }
 
-/// The same behind a thousand rules that none of the packets matches.
-fn thousand_rules(builder: &mut RulesetBuilder) {
+/// Untracked packets that pass by the last of many rules.
+fn untracked<const SIZE: usize>(builder: &mut RulesetBuilder) {
     notrack_all(builder);
-    for n in 0..1000 {
-        let source = Ipv4Addr::from(0x0a80_0000 + n * 256).into();
-        let source = Match::Source(AddressMatch::of_prefixes([(source, 24)]));
-        let tests = vec![source, Match::DestinationPort(PortMatch::of([(1024, 2047)]))];
-        rule(builder, Hook::FilterForward, tests, Action::Drop);
+    many_rules(builder, MANY[SIZE]);
+}
+
+/// Tracked ones.
+fn tracked<const SIZE: usize>(builder: &mut RulesetBuilder) {
+    rule(
+        builder,
+        Hook::FilterForward,
+        vec![state(&[CtState::Established, CtState::Related])],
+        Action::Accept,
+    );
+    many_rules(builder, MANY[SIZE]);
+}
+
+/// Rules shaped as an access list, about the networks that the packets are of, half of them for each direction. All
+/// accept, so that every packet leaves, by whichever comes first, or by the one behind them all.
+fn many_rules(builder: &mut RulesetBuilder, count: usize) {
+    builder.policy(Hook::FilterForward, Policy::Drop);
+    for (n, mut five) in shapes::rules(Shape::Acl, count - 1).into_iter().enumerate() {
+        let near = |(address, len): (u32, u8)| (0x0a00_0000 | address & 0x00ff_ffff, len);
+        let far = |(address, len): (u32, u8)| (0xc612_0000 | address & 0x0001_ffff, len.max(15));
+        (five.src, five.dst) = (near(five.src), far(five.dst));
+        if n % 2 == 1 {
+            std::mem::swap(&mut five.src, &mut five.dst);
+        }
+        let tests = five.tests().into_iter().map(|test| test.what).collect();
+        rule(builder, Hook::FilterForward, tests, Action::Accept);
     }
+    rule(builder, Hook::FilterForward, vec![], Action::Accept);
 }
 
 fn stateful(builder: &mut RulesetBuilder) {
@@ -258,6 +294,12 @@ fn between(near: IpAddr, far: IpAddr, reply: bool) -> Datagram {
 
 fn between4(flow: u32, reply: bool) -> Datagram {
     between(Ipv4Addr::from(0x0a00_0002 + flow).into(), Ipv4Addr::from(0xc612_0000 + flow).into(), reply)
+}
+
+/// From all over the near network to all over the far one.
+fn scattered(flow: u32, reply: bool, out: &mut [u8]) -> usize {
+    let (near, far) = (Ipv4Addr::from(0x0a00_0002 + flow * 0xff17), Ipv4Addr::from(0xc612_0000 + flow * 499));
+    build::udp(out, &between(near.into(), far.into(), reply), ports(reply), &[0; 18]).expect("a packet")
 }
 
 fn ports(reply: bool) -> (u16, u16) {

@@ -43,6 +43,16 @@ impl AddressSet {
             Family::V6 => !self.v6.ranges.is_empty(),
         }
     }
+
+    /// Its IPv4 addresses, as ranges in order and apart.
+    pub(super) fn ranges_v4(&self) -> &[(u32, u32)] {
+        &self.v4.ranges
+    }
+
+    /// Its IPv6 addresses, likewise.
+    pub(super) fn ranges_v6(&self) -> &[(u128, u128)] {
+        &self.v6.ranges
+    }
 }
 
 /// Collects the elements of an [`AddressSet`].

@@ -1,16 +1,17 @@
 //! From rules as the compiler states them to a [`Ruleset`]: chains laid out, guards split off, nesting checked.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use sluice_wire::{Family, Protocol};
 
+use crate::ruleset::classifier::Index;
 use crate::ruleset::guard::Guard;
 use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::view::Reads;
 use crate::ruleset::walk::{MAX_DEPTH, Rule};
 use crate::ruleset::{
     Action, AddressSet, Base, ChainId, Hook, Policy, PortSet, Reject, RuleCounters, RuleInfo, Ruleset, SetId,
+    chain,
 };
 
 /// Rules that a packet may have to be compared with at one hook, jumps counted as often as they can be taken.
@@ -159,16 +160,17 @@ impl RulesetBuilder {
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(extents);
         for (((base, chain), policy), Extent { reads, asks_for_whole, .. }) in parts {
-            *base = Base { rules: layout.put(chain), policy, reads, asks_for_whole };
+            *base = Base { has_rules: !chain.rules.is_empty(), policy, reads, asks_for_whole };
+            layout.put(chain);
         }
-        let chains = self.chains.into_iter().map(|chain| layout.put(chain)).collect();
+        self.chains.into_iter().for_each(|chain| layout.put(chain));
         let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT);
         Ok(Ruleset {
             bases,
             guards: layout.guards.into(),
             rules: layout.rules.into(),
             infos: layout.infos.into(),
-            chains,
+            chains: layout.chains.into(),
             address_sets: self.address_sets.into(),
             port_sets: self.port_sets.into(),
             may_notrack,
@@ -262,28 +264,46 @@ fn implied_by_reject(action: &Action) -> Option<Test> {
     }
 }
 
-/// Rules in the order of their ids.
+/// Rules in the order of their ids, chains in that of their places.
 #[derive(Default)]
 struct Layout {
     guards: Vec<Guard>,
     rules: Vec<Rule>,
     infos: Vec<RuleInfo>,
+    chains: Vec<chain::Chain>,
 }
 
 impl Layout {
-    fn put(&mut self, chain: Chain) -> Range<u32> {
+    fn put(&mut self, chain: Chain) {
         let start = self.rules.len() as u32;
-        for mut spec in chain.rules {
-            let mut guard = Guard::default();
-            spec.tests.iter().for_each(|test| guard.presuppose(test));
+        let rules: Vec<_> = chain
+            .rules
+            .into_iter()
+            .map(|spec| {
+                let guard = guard_of(&spec);
+                (spec, guard)
+            })
+            .collect();
+        let index = Index::of(&rules, start);
+        for (mut spec, mut guard) in rules {
             spec.tests.retain(|test| !guard.absorb(test));
             spec.tests.sort_by_key(|test| test.what.rank());
             self.guards.push(guard);
             self.rules.push(Rule { tests: spec.tests.into(), action: spec.action });
             self.infos.push(spec.info);
         }
-        start..self.rules.len() as u32
+        self.chains.push(chain::Chain { start, end: self.rules.len() as u32, index });
     }
+}
+
+/// All that a guard can say of a rule's tests; to absorb them again says which of them it says wholly.
+fn guard_of(spec: &RuleSpec) -> Guard {
+    let mut guard = Guard::default();
+    spec.tests.iter().for_each(|test| guard.presuppose(test));
+    for test in &spec.tests {
+        guard.absorb(test);
+    }
+    guard
 }
 
 /// Follows jumps, each chain once.

@@ -24,10 +24,11 @@ const IS_V6: u64 = 1 << 57;
 /// One bit a [`CtState`], of which a packet has one: a rule that wants any of some forbids all others.
 const STATE: u32 = 58;
 
-const NO_INTERFACE: u16 = u16::MAX;
+/// What stands for no interface.
+pub(super) const NO_INTERFACE: u16 = u16::MAX;
 
 /// A packet's word.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct GuardKey(u64);
 
 impl GuardKey {
@@ -92,6 +93,11 @@ impl Guard {
     #[inline(always)]
     pub(super) fn admits(self, key: GuardKey) -> bool {
         key.0 & self.mask == self.value
+    }
+
+    /// Whether packets of a family may match the rule.
+    pub(super) fn admits_family(self, family: Family) -> bool {
+        (self.value ^ family_bit(family)) & self.mask & IS_V6 == 0
     }
 
     /// Whether all such packets may match the rule, or none; None: that depends.

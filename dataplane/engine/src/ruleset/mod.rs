@@ -10,6 +10,8 @@
 mod action;
 mod address;
 mod build;
+mod chain;
+mod classifier;
 mod counters;
 mod guard;
 mod matching;
@@ -22,6 +24,7 @@ mod walk;
 pub use action::{Action, MarkSet, Policy, Reject, Translate};
 pub use address::{AddressMatch, AddressSet, AddressSetBuilder};
 pub use build::{BuildError, RuleSpec, RulesetBuilder, Target};
+pub use classifier::IndexStats;
 pub use counters::RuleCounters;
 pub use matching::{IcmpMatch, MarkMatch, Match, NumberRanges, OriginalMatch, StateSet, Test};
 pub use ports::{PortMatch, PortSet};
@@ -30,11 +33,12 @@ pub use settled::Known;
 pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::conntrack::TimeoutsId;
 use crate::ids::WorkerId;
+use chain::{Chain, ChainPlace};
+use walk::By;
 
 /// A rule by its index in [`Ruleset::rules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -153,8 +157,8 @@ pub struct Ruleset {
     guards: Arc<[guard::Guard]>,
     rules: Arc<[walk::Rule]>,
     infos: Arc<[RuleInfo]>,
-    /// User chains by [`ChainId`].
-    chains: Arc<[Range<u32>]>,
+    /// By [`ChainPlace`].
+    chains: Arc<[Chain]>,
     /// By [`SetId`].
     address_sets: Arc<[Arc<AddressSet>]>,
     port_sets: Arc<[Arc<PortSet>]>,
@@ -175,7 +179,7 @@ pub struct Ruleset {
 /// The chain at a hook.
 #[derive(Clone, Debug, Default)]
 struct Base {
-    rules: Range<u32>,
+    has_rules: bool,
     policy: Policy,
     reads: Reads,
     /// See [`Ruleset::asks_for_whole`].
@@ -187,7 +191,7 @@ impl Ruleset {
     #[inline]
     pub fn is_empty(&self, hook: Hook) -> bool {
         let base = self.base(hook);
-        base.rules.is_empty() && base.policy == Policy::Accept
+        !base.has_rules && base.policy == Policy::Accept
     }
 
     /// Whether a packet from the wire may become UNTRACKED.
@@ -210,7 +214,20 @@ impl Ruleset {
 
     /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.
     pub fn evaluate(&self, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
-        walk::walk(self, hook, view, effects)
+        walk::walk(self, hook, By::Classifier, view, effects)
+    }
+
+    /// The same, by looking at each rule in turn: what [`Ruleset::evaluate`] is held against.
+    pub fn evaluate_in_turn(&self, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
+        walk::walk(self, hook, By::Turn, view, effects)
+    }
+
+    /// The classifiers of long chains: table, chain, rules, and what the classifier is like.
+    pub fn indexes(&self) -> impl Iterator<Item = (&'static str, &str, usize, IndexStats)> {
+        self.chains.iter().filter_map(|chain| {
+            let first = self.infos.get(chain.start as usize)?;
+            Some((first.table, &*first.chain, chain.rules().len(), chain.index()?.stats()))
+        })
     }
 
     /// Whether there is any chain of `nat`, be it empty: without, nothing is translated, not even packets of flows that
@@ -340,6 +357,11 @@ impl Ruleset {
             Hook::FilterForward => forward,
             Hook::FilterOutput => output,
         }
+    }
+
+    #[inline]
+    fn chain(&self, place: ChainPlace) -> Option<&Chain> {
+        self.chains.get(place.index())
     }
 
     fn policy_counter(&self, hook: Hook) -> CounterId {

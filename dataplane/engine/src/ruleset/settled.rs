@@ -11,7 +11,7 @@ use crate::ids::InterfaceId;
 use crate::ruleset::guard::KnownKey;
 use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::view::Effects;
-use crate::ruleset::walk::Walk;
+use crate::ruleset::walk::{By, Walk};
 use crate::ruleset::{Action, CounterId, Hook, Policy, Ruleset};
 use crate::world::AddressKind;
 
@@ -37,7 +37,7 @@ impl Ruleset {
         if self.is_empty(hook) {
             return Some(true);
         }
-        let mut walk = Walk::of(self, hook);
+        let mut walk = Walk::of(self, hook, By::Turn);
         let key = KnownKey::of(known);
         while let Some((id, guard, rule)) = walk.step() {
             if !both(guard.admits_known(key), || holds(&rule.tests, known))? {

@@ -13,6 +13,7 @@ use crate::ids::{InterfaceId, Now, PortId};
 use crate::limit::{Limit, LimitPer};
 use crate::world::{AddressKind, Interface, Interfaces, RpFilter};
 
+mod by_classifier;
 mod properties;
 
 fn ip(text: &str) -> IpAddr {

@@ -1,14 +1,17 @@
-//! The linear walk: rule after rule of a chain, with netfilter's jumps. Later the oracle that a classifier must equal.
+//! The walk: rule after rule of a chain, with netfilter's jumps. In long chains the classifier names the next rule that may
+//! match; without it, which is the oracle that it must equal, and in short chains, each is looked at in turn.
 //!
-//! Of each rule only its guard is touched until one admits the packet. The stack is an array: the builder refuses
+//! By turn, only the guard of a rule is touched until one admits the packet. The stack is an array: the builder refuses
 //! policies whose chains are nested deeper, and loops.
 //!
 //! Source: nft(8), "verdict statement": `return` in a hook's chain leaves it to the policy; behind a chain that was
 //! gone to, evaluation goes on where that chain's caller would have.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use crate::conntrack::{CtInfo, TimeoutsId, Zone};
+use crate::ruleset::chain::{Chain, ChainPlace};
+use crate::ruleset::classifier::Search;
 use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::{Decision, Effects, Reads, View};
 use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
@@ -29,10 +32,25 @@ impl Rule {
     }
 }
 
-pub(super) fn walk(ruleset: &Ruleset, hook: Hook, view: &mut View<'_>, effects: &mut Effects) -> Decision {
+/// How the next rule that may match is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// By looking at each.
+    Turn,
+    /// In long chains by what the classifier says of the packet.
+    Classifier,
+}
+
+pub(super) fn walk(
+    ruleset: &Ruleset,
+    hook: Hook,
+    by: By,
+    view: &mut View<'_>,
+    effects: &mut Effects,
+) -> Decision {
     let base = ruleset.base(hook);
     effects.rule = None;
-    let mut walk = Walk::of(ruleset, hook);
+    let mut walk = Walk::of(ruleset, hook, by);
     let key = GuardKey::of(view);
     while let Some((id, rule)) = walk.next_match(key, view, &mut effects.reads) {
         note(ruleset, CounterId(id.0), view, effects);
@@ -76,29 +94,44 @@ fn put_into(zone: Zone, effects: &mut Effects) {
 /// Where a packet is in the chains.
 pub(super) struct Walk<'r> {
     ruleset: &'r Ruleset,
-    /// What is left of the current chain.
-    at: Range<u32>,
-    /// What is left of the chains that jumped here.
-    callers: [Range<u32>; MAX_DEPTH],
+    by: By,
+    chain: ChainPlace,
+    /// The next rule of the chain, and where it ends.
+    next: u32,
+    end: u32,
+    /// What the classifier found in this chain, once it was asked.
+    search: Option<Search<'r>>,
+    /// The chains that jumped here, and the next rule of each.
+    callers: [(ChainPlace, u32); MAX_DEPTH],
     depth: usize,
 }
 
 impl<'r> Walk<'r> {
     /// At the first rule of a hook's chain.
-    pub(super) fn of(ruleset: &'r Ruleset, hook: Hook) -> Walk<'r> {
-        let at = ruleset.base(hook).rules.clone();
-        Walk { ruleset, at, callers: Default::default(), depth: 0 }
+    pub(super) fn of(ruleset: &'r Ruleset, hook: Hook, by: By) -> Walk<'r> {
+        let mut walk = Walk {
+            ruleset,
+            by,
+            chain: ChainPlace::NOWHERE,
+            next: 0,
+            end: 0,
+            search: None,
+            callers: [(ChainPlace::NOWHERE, 0); MAX_DEPTH],
+            depth: 0,
+        };
+        walk.enter(ChainPlace::of_hook(hook));
+        walk
     }
 
     /// The next rule, in this chain or behind it, whatever it matches.
     pub(super) fn step(&mut self) -> Option<(RuleId, Guard, &'r Rule)> {
-        loop {
-            if let Some(at) = self.at.next() {
-                let guard = self.ruleset.guards.get(at as usize)?;
-                return Some((RuleId(at), *guard, self.ruleset.rules.get(at as usize)?));
-            }
+        while self.next >= self.end {
             self.leave()?;
         }
+        let id = RuleId(self.next);
+        self.next += 1;
+        let guard = self.ruleset.guards.get(id.0 as usize)?;
+        Some((id, *guard, self.ruleset.rules.get(id.0 as usize)?))
     }
 
     /// The next rule that matches, in this chain or behind it.
@@ -109,20 +142,58 @@ impl<'r> Walk<'r> {
         reads: &mut Reads,
     ) -> Option<(RuleId, &'r Rule)> {
         loop {
-            let start = self.at.start as usize;
-            let guards = self.ruleset.guards.get(start..self.at.end as usize).unwrap_or_default();
-            for (offset, guard) in guards.iter().enumerate() {
-                if !guard.admits(key) {
-                    continue;
+            let index = match self.by {
+                By::Turn => None,
+                By::Classifier => self.ruleset.chain(self.chain).and_then(Chain::index),
+            };
+            let found = match index {
+                Some(index) => {
+                    let search = self.search.take().unwrap_or_else(|| index.search(key, view));
+                    self.next_found(search, view, reads)
                 }
-                let Some(rule) = self.ruleset.rules.get(start + offset) else { continue };
-                if rule.matches(self.ruleset, view, reads) {
-                    let id = RuleId((start + offset) as u32);
-                    self.at.start = id.0 + 1;
-                    return Some((id, rule));
-                }
+                None => self.next_in_turn(key, view, reads),
+            };
+            if let Some((id, _)) = found {
+                self.next = id.0 + 1;
+                return found;
             }
             self.leave()?;
+        }
+    }
+
+    /// The next rule of this chain that matches, by looking at each.
+    #[inline]
+    fn next_in_turn(&self, key: GuardKey, view: &View<'_>, reads: &mut Reads) -> Option<(RuleId, &'r Rule)> {
+        let start = self.next as usize;
+        let guards = self.ruleset.guards.get(start..self.end as usize)?;
+        for (offset, guard) in guards.iter().enumerate() {
+            if !guard.admits(key) {
+                continue;
+            }
+            let Some(rule) = self.ruleset.rules.get(start + offset) else { continue };
+            if rule.matches(self.ruleset, view, reads) {
+                return Some((RuleId((start + offset) as u32), rule));
+            }
+        }
+        None
+    }
+
+    /// The next rule of this chain that matches, of those that the classifier found.
+    fn next_found(
+        &mut self,
+        mut search: Search<'r>,
+        view: &View<'_>,
+        reads: &mut Reads,
+    ) -> Option<(RuleId, &'r Rule)> {
+        let mut from = self.next;
+        loop {
+            let place = search.next(from)?;
+            let rule = self.ruleset.rules.get(place as usize)?;
+            if rule.matches(self.ruleset, view, reads) {
+                self.search = Some(search);
+                return Some((RuleId(place), rule));
+            }
+            from = place + 1;
         }
     }
 
@@ -169,26 +240,29 @@ impl<'r> Walk<'r> {
 
     pub(super) fn jump(&mut self, chain: ChainId) {
         if let Some(caller) = self.callers.get_mut(self.depth) {
-            *caller = self.at.clone();
+            *caller = (self.chain, self.next);
             self.depth += 1;
-            self.at = self.chain(chain);
+            self.goto(chain);
         }
     }
 
     pub(super) fn goto(&mut self, chain: ChainId) {
-        self.at = self.chain(chain);
+        self.enter(ChainPlace::of_user(chain));
     }
 
     /// Goes on where this chain was jumped to from; None, and at the end of everything, if that is the hook's.
     pub(super) fn leave(&mut self) -> Option<()> {
-        self.at = Range::default();
+        self.enter(ChainPlace::NOWHERE);
         self.depth = self.depth.checked_sub(1)?;
-        self.at = self.callers.get(self.depth)?.clone();
+        let (chain, next) = *self.callers.get(self.depth)?;
+        self.enter(chain);
+        self.next = next;
         Some(())
     }
 
-    fn chain(&self, chain: ChainId) -> Range<u32> {
-        self.ruleset.chains.get(chain.0 as usize).cloned().unwrap_or_default()
+    fn enter(&mut self, chain: ChainPlace) {
+        let rules = self.ruleset.chain(chain).map_or(0..0, Chain::rules);
+        (self.chain, self.next, self.end, self.search) = (chain, rules.start, rules.end, None);
     }
 
     /// The first rule that gives a packet timeouts decides, as its flow has one template. What is not tracked has none.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn any_match() -> impl Strategy<Value = Match> {
+pub(super) fn any_match() -> impl Strategy<Value = Match> {
     let ports = prop::collection::vec((0u16..4, 0u16..4), 1..3).prop_map(PortMatch::of);
     let nets = prop::collection::vec(
         prop::sample::select(&[("10.0.0.0", 8), ("10.9.0.0", 16), ("fd00::", 8)][..]),
@@ -32,7 +32,7 @@ fn any_match() -> impl Strategy<Value = Match> {
     ]
 }
 
-fn any_packet() -> impl Strategy<Value = Packet> {
+pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
     (0u16..4, 0u8..4, prop::sample::select(&[0, 1, 2, 3, 4][..])).prop_map(
         |(dport, flags, kind)| match kind {
             0 => tcp(5, dport, TcpFlags::from_bits(flags)),

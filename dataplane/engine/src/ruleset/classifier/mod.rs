@@ -1,0 +1,123 @@
+//! Which rules of a long chain may match a packet: found by its addresses, ports, protocol and interfaces, at a cost that
+//! hardly grows with the number of rules.
+//!
+//! [`super::walk`] goes through chains as ever, with netfilter's jumps and side effects; in a long chain it asks here
+//! for the next rule that may match, instead of looking at each. That rule's own tests decide whether it does. So what
+//! is said here may name a rule too many, never one too few, and a walk by turn, which the tests hold against this, does
+//! the same in every other respect: what is counted, the limits that are asked, and what was read.
+//!
+//! That last point is why only fields that a packet keeps for its flow are looked at: a rule passed over here
+//! would have failed by one of them, and those are tested first ([`super::matching::Match::rank`]).
+//!
+//! For each family a tree ([`tree`]) over the rules' areas ([`area`]), grown once ([`grow`]). See docs/adr/0011.
+
+mod area;
+mod grow;
+mod tree;
+
+use crate::ruleset::RuleSpec;
+use crate::ruleset::guard::{Guard, GuardKey};
+use crate::ruleset::view::View;
+use area::{Area, Number, Pair, Point};
+use tree::{Candidates, Tree};
+
+/// Rules of a chain that is walked by turn: a miss is one comparison.
+const SHORT: usize = 16;
+
+/// Areas of one rule at the most, tried until all together are few enough.
+const AREAS_OF_RULE: [usize; 3] = [64, 8, 1];
+
+/// Areas for each rule of a chain, on the average, at the most.
+const AREAS: usize = 4;
+
+/// The classifier of one chain. Immutable, shared by all workers.
+#[derive(Debug)]
+pub(super) struct Index {
+    v4: Tree<u32>,
+    v6: Tree<u128>,
+}
+
+/// What the classifier of a chain is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexStats {
+    /// Nodes and entries of leaves, of both families.
+    pub nodes: usize,
+    /// Entries of leaves, at least one for each rule and family.
+    pub entries: usize,
+    /// Memory, in bytes.
+    pub bytes: usize,
+    /// Leaves that one packet may have to read, at the most.
+    pub leaves: usize,
+    /// Entries in these leaves: rules that one packet may have to be compared with, at the most.
+    pub longest: usize,
+}
+
+impl Index {
+    /// Of a chain's rules, with the guards that were split off; the first has number `start`. None if the chain is
+    /// short.
+    pub(super) fn of(rules: &[(RuleSpec, Guard)], start: u32) -> Option<Box<Index>> {
+        let long = rules.len() > SHORT;
+        long.then(|| Box::new(Index { v4: tree_of(rules, start), v6: tree_of(rules, start) }))
+    }
+
+    /// Begins to look for a packet's rules.
+    #[inline]
+    pub(super) fn search(&self, key: GuardKey, view: &View<'_>) -> Search<'_> {
+        Search(match Pair::of(view) {
+            Pair::V4(src, dst) => Of::V4(Candidates::find(&self.v4, Point::new(src, dst, view, key))),
+            Pair::V6(src, dst) => Of::V6(Candidates::find(&self.v6, Point::new(src, dst, view, key))),
+        })
+    }
+
+    pub(super) fn stats(&self) -> IndexStats {
+        let (v4, v6) = (self.v4.stats(), self.v6.stats());
+        IndexStats {
+            nodes: v4.nodes + v6.nodes,
+            entries: v4.entries + v6.entries,
+            bytes: v4.bytes + v6.bytes,
+            leaves: v4.leaves.max(v6.leaves),
+            longest: v4.longest.max(v6.longest),
+        }
+    }
+}
+
+/// The rules of one chain that may match one packet.
+#[derive(Debug)]
+pub(super) struct Search<'i>(Of<'i>);
+
+#[derive(Debug)]
+enum Of<'i> {
+    V4(Candidates<'i, u32>),
+    V6(Candidates<'i, u128>),
+}
+
+impl Search<'_> {
+    /// The first that is not before rule `from`; to be asked with ever higher numbers.
+    #[inline]
+    pub(super) fn next(&mut self, from: u32) -> Option<u32> {
+        match &mut self.0 {
+            Of::V4(found) => found.next(from),
+            Of::V6(found) => found.next(from),
+        }
+    }
+}
+
+fn tree_of<K: Number>(rules: &[(RuleSpec, Guard)], start: u32) -> Tree<K> {
+    let mut areas = Vec::new();
+    for most in AREAS_OF_RULE {
+        areas.clear();
+        for ((spec, guard), rule) in rules.iter().zip(start..) {
+            Area::<K>::add(&spec.tests, *guard, rule, most, &mut areas);
+            if areas.len() > AREAS * rules.len() && most > 1 {
+                break;
+            }
+        }
+        if areas.len() <= AREAS * rules.len() {
+            break;
+        }
+    }
+    grow::grow(&areas)
+}
+
+#[cfg(test)]
+mod tests;
