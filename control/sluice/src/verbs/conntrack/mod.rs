@@ -5,7 +5,7 @@ mod filter;
 mod line;
 pub(crate) mod top;
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -273,12 +273,12 @@ async fn flows(
 async fn watch(client: &Client, args: WatchArgs, json: bool) -> Outcome {
     let style = args.output.style()?;
     let request = WatchRequest { events: args.events(), filter: args.filter.request() };
-    let (mut shown, mut out) = (0u64, Printer::new());
+    let (mut shown, mut out, mut losses) = (0u64, Printer::new(), Losses::default());
     let each = |text: Option<&[u8]>| {
         let Some(text) = text else { return out.flush() };
         match understand::<WatchLine>(text)? {
             WatchLine::Lost(lost) => {
-                eprintln!("{NAME}: {} events lost: they came faster than they were read.", lost.lost);
+                losses.add(lost.lost);
                 return if json { out.line(text) } else { Ok(()) };
             }
             WatchLine::Event(_) if json => out.line(text)?,
@@ -291,8 +291,32 @@ async fn watch(client: &Client, args: WatchArgs, json: bool) -> Outcome {
         ended = client.lines("/v1/conntrack/watch", &request, each) => ended,
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     };
+    losses.tell();
     eprintln!("{NAME}: {shown} flow events have been shown.");
     ended
+}
+
+/// Events that were lost, told at most once a second: who cannot read events fast enough is not to read about that.
+#[derive(Default)]
+struct Losses {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Losses {
+    fn add(&mut self, lost: u64) {
+        self.untold += lost;
+        if self.told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        if self.untold > 0 {
+            eprintln!("{NAME}: {} events lost: they came faster than they were read.", self.untold);
+            (self.untold, self.told) = (0, Some(Instant::now()));
+        }
+    }
 }
 
 fn understand<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
