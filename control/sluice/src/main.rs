@@ -1,4 +1,4 @@
-//! `sluice`: the command line tool. Talks to `sluiced` over its unix socket; `check` works offline.
+//! `sluice`: the command line tool. Talks to `sluiced` over its unix socket; `check` and `import` work offline.
 //!
 //! Exit code 0: done; 1: the answer is no (a policy is refused, a test failed); 2: could not ask.
 
@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, history, policy, set, show, top};
+use verbs::{conntrack, history, import, policy, set, show, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -49,6 +49,8 @@ enum Verb {
     Reload,
     /// List and change elements of a set, without a new policy.
     Set(set::SetArgs),
+    /// Translate rulesets of iptables, ip6tables, nft and ipset to a policy, without a daemon.
+    Import(import::ImportArgs),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -108,6 +110,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Rollback(a) => history::rollback(&client, &a, args.json).await,
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Set(a) => set::set(&client, a, args.json).await,
+        Verb::Import(a) => import::import(&a, args.json),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

@@ -2,6 +2,7 @@
 
 pub(crate) mod conntrack;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod policy;
 pub(crate) mod set;
 pub(crate) mod show;
