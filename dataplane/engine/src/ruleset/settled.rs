@@ -15,6 +15,9 @@ use crate::ruleset::walk::{By, Walk};
 use crate::ruleset::{Action, CounterId, Hook, Policy, Ruleset};
 use crate::world::AddressKind;
 
+/// Rules looked at before it is left to each packet: this is done between packets, once for each next hop.
+const MOST: usize = 256;
+
 /// What is known of packets at a hook. They have no mark.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
@@ -39,7 +42,9 @@ impl Ruleset {
         }
         let mut walk = Walk::of(self, hook, By::Turn);
         let key = KnownKey::of(known);
+        let mut left = MOST;
         while let Some((id, guard, rule)) = walk.step() {
+            left = left.checked_sub(1)?;
             if !both(guard.admits_known(key), || holds(&rule.tests, known))? {
                 continue;
             }

@@ -98,6 +98,11 @@ impl Effects {
         self.counted.push(id).then_some(())
     }
 
+    /// Whether nothing is to be done about the packet beside counting it for [`Effects::counted`].
+    pub(crate) fn is_countable(&self) -> bool {
+        self.logs.is_empty() && !self.counted.overflowed && self.ct_mark.is_none()
+    }
+
     /// Whether the same answer holds for every packet of the flow with the same direction, ingress interface, ct
     /// state and generation. Fragments must never be given a stored answer: `fragment`, ports and the like are
     /// taken to be the same in all packets.

@@ -1,18 +1,21 @@
-//! The way of packets that are routed and not tracked, where nothing about them needs looking at: what `raw`, `mangle` and
-//! the filter make of packets from one interface to one next hop is asked once ([`crate::ruleset::Ruleset::settle`]),
-//! and holds for all of them. No rule is walked and no flow memory touched.
+//! The way of packets that are routed and not tracked, where only the filter may need to look at them: what `raw` and
+//! `mangle` make of packets from one interface to one next hop is asked once ([`crate::ruleset::Ruleset::settle`]), and
+//! holds for all of them. What the filter makes of them too, if it can be told so; else it judges each. No flow memory
+//! is touched.
 //!
 //! It stands before `raw`, and before packets are handed over to their flow's worker, since there is no flow. It takes nothing that it would treat otherwise than the whole path: packets with options, to
-//! groups, of suspicious addresses, too long, at the end of their TTL, or without a known neighbour go on to that.
+//! groups, of suspicious addresses, too long, at the end of their TTL, or without a known neighbour go on to that; so do
+//! those that the filter answers, logs, marks or limits, or judges by their TTL, and fragments that it judges.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sluice_wire::{Addrs, Family, LinkCast, Packet, icmp, is_link_local, martian};
+use sluice_wire::{Addrs, Family, Fragment, LinkCast, Packet, icmp, is_link_local, martian};
 
+use crate::conntrack::{CtInfo, CtState};
 use crate::decision::{Decision, Outcome};
 use crate::frame::Frame;
-use crate::ids::{Generation, InterfaceId, Tick};
-use crate::ruleset::{Effects, Hook, Known};
+use crate::ids::{Generation, InterfaceId, Now, Tick, WorkerId};
+use crate::ruleset::{self, Effects, Hook, Known, Reads, View};
 use crate::stage::filter;
 use crate::transit::Bench;
 use crate::verdict::Verdict;
@@ -54,6 +57,8 @@ struct Route {
     on_link: bool,
     mtu: u16,
     rp_filter: RpFilter,
+    /// The filter judges each packet; nothing stands behind it.
+    filtered: bool,
 }
 
 impl Plans {
@@ -89,7 +94,7 @@ pub(crate) fn forward(
     }) else {
         return None;
     };
-    let verdict = route.carry_out(bench.now.tick, world, frame, packet)?;
+    let verdict = route.carry_out((bench.now, bench.worker), world, frame, packet)?;
     for &rule in route.decision.counted() {
         world.ruleset.count(bench.worker, rule, 1, u64::from(packet.length()));
     }
@@ -153,6 +158,7 @@ impl Plan {
             return None;
         }
         let mut outcome = Outcome::Forward(hop_key(hop, key.family));
+        let mut filtered = false;
         let behind = Known { untracked: true, ..known };
         let routed = Known { egress: Some(hop.interface), ..behind };
         for (hook, known) in [
@@ -160,9 +166,16 @@ impl Plan {
             (Hook::FilterForward, routed),
             (Hook::ManglePostrouting, routed),
         ] {
-            if !world.ruleset.settle(hook, &known, &mut effects)? {
-                outcome = Outcome::Drop(filter::reason(hook));
-                break;
+            match world.ruleset.settle(hook, &known, &mut effects) {
+                Some(true) => {}
+                Some(false) => {
+                    outcome = Outcome::Drop(filter::reason(hook));
+                    break;
+                }
+                None if hook == Hook::FilterForward && world.ruleset.is_empty(Hook::ManglePostrouting) => {
+                    filtered = true;
+                }
+                None => return None,
             }
         }
         let decision = Decision::new(outcome, effects.counted, &world.interfaces)?;
@@ -171,6 +184,7 @@ impl Plan {
             on_link: hop.gateway.is_none(),
             mtu: world.interfaces.get(hop.interface)?.mtu,
             rp_filter: world.interfaces.get(key.ingress)?.rp_filter,
+            filtered,
         })
     }
 }
@@ -188,7 +202,7 @@ impl Route {
     #[inline]
     fn carry_out(
         &mut self,
-        now: Tick,
+        (now, worker): (Now, WorkerId),
         world: &World,
         frame: &mut Frame<'_>,
         packet: &mut Packet,
@@ -206,10 +220,19 @@ impl Route {
             Outcome::Drop(reason) => Some(Verdict::Drop(reason)),
             Outcome::Forward(NeighbourKey { interface, .. }) => {
                 let known = match self.on_link {
-                    true => self.find_on_link(world, now, interface, packet),
-                    false => self.decision.knows_neighbour(world, now),
+                    true => self.find_on_link(world, now.tick, interface, packet),
+                    false => self.decision.knows_neighbour(world, now.tick),
                 };
-                known.then(|| self.decision.send(frame, packet, interface))
+                let passes = known
+                    && (!self.filtered || {
+                        let interfaces = (frame.ingress, Some(interface));
+                        passes_filter(world, now, worker, packet, interfaces)?
+                    });
+                match (known, passes) {
+                    (false, _) => None,
+                    (true, false) => Some(Verdict::Drop(filter::reason(Hook::FilterForward))),
+                    (true, true) => Some(self.decision.send(frame, packet, interface)),
+                }
             }
             Outcome::Deliver(_) => None,
         }
@@ -227,10 +250,55 @@ impl Route {
     }
 }
 
+/// Whether the filter lets a packet pass, which is counted for the rules that it met. None, and nothing was done, if
+/// more is to be done about it than that, or if what it looks at is not yet as it would be there.
+fn passes_filter(
+    world: &World,
+    now: Now,
+    worker: WorkerId,
+    packet: &Packet,
+    (ingress, egress): (Option<InterfaceId>, Option<InterfaceId>),
+) -> Option<bool> {
+    if packet.fragment != Fragment::Whole {
+        return None;
+    }
+    let mut view = View {
+        packet,
+        ingress,
+        egress,
+        ct: Some(CtInfo::without_flow(CtState::Untracked)),
+        mark: 0,
+        interfaces: &world.interfaces,
+        now,
+        worker,
+        // Nothing follows from it until all of it is known.
+        rehearsed: true,
+        tally: None,
+    };
+    let mut effects = Effects::default();
+    let decision = world.ruleset.evaluate(Hook::FilterForward, &mut view, &mut effects);
+    if view.mark != 0 || !effects.is_countable() || effects.reads.intersects(Reads::LIMIT.union(Reads::TTL)) {
+        return None;
+    }
+    let passes = match decision {
+        ruleset::Decision::Accept => true,
+        ruleset::Decision::Drop => false,
+        ruleset::Decision::Reject(_) | ruleset::Decision::Translate(_) => return None,
+    };
+    for &rule in effects.counted.ids() {
+        world.ruleset.count(worker, rule, 1, u64::from(packet.length()));
+    }
+    Some(passes)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
-    use crate::ruleset::{Action, Match, NumberRanges, Test};
+    use crate::limit::{Limit, LimitPer};
+    use crate::ruleset::{Action, MarkSet, Match, NumberRanges, PortMatch, Reject, Test};
     use crate::testing::{CLI, DMZ, Router, SRV, between, echo, host_mac, hosts, ip, udp};
     use crate::verdict::DropReason;
     use crate::world::Neighbour;
@@ -311,6 +379,50 @@ mod tests {
                 assert_eq!(counted(&short, rule), counted(&whole, rule + 1), "rule {rule}");
             }
         }
+    }
+
+    /// A filter that looks at packets one by one, behind what `router` has.
+    fn filtered(router: Router) -> Router {
+        let port = |port| Test::is(Match::DestinationPort(PortMatch::of([(port, port)])));
+        let ttl = Test::is(Match::Ttl(NumberRanges([(63, 63)].into())));
+        let slow = Arc::new(Limit::new(1, Duration::from_secs(3600), 1, LimitPer::Rule));
+        let unreachable = Reject::Unreachable { icmp: Some(3), icmpv6: Some(4) };
+        let rules = [
+            (vec![port(1)], Action::Drop),
+            (vec![port(2)], Action::Count),
+            (vec![port(3)], Action::Reject(unreachable)),
+            (vec![port(4)], Action::Log(None)),
+            (vec![port(5), ttl], Action::Drop),
+            (vec![port(6)], Action::Mark(MarkSet { value: 1, mask: 1 })),
+            (vec![port(7), Test::is(Match::Limit(slow))], Action::Drop),
+        ];
+        let add = |router: Router, (tests, action)| router.rule(Hook::FilterForward, tests, action);
+        rules.into_iter().fold(router, add)
+    }
+
+    #[test]
+    fn a_filter_that_looks_at_packets_judges_as_on_the_whole_path() {
+        let (mut short, mut whole) = (filtered(transit()).ready(), filtered(looked_at()).ready());
+        // What the filter does with each destination port; whether the short way takes it.
+        let taken = [true, true, true, false, false, false, false, false, true];
+        for (port, taken) in (0u16..).zip(taken) {
+            for dst in ["10.2.0.2", "198.51.100.9"] {
+                let bytes = udp(&between(CLI, "10.1.0.2", dst), (5000, port), b"query");
+                let before = short.counters.fast_path.get();
+                let (here, there) = (short.receive(CLI, &bytes), whole.receive(CLI, &bytes));
+                assert_eq!(here.verdict, there.verdict, "{port}");
+                assert_eq!(short.counters.fast_path.get() - before, u64::from(taken), "{port}");
+                if !matches!(here.verdict, Verdict::Drop(_)) {
+                    assert_eq!(here.bytes, there.bytes, "{port}");
+                }
+            }
+        }
+        let counted =
+            |router: &Router, rule| router.world.ruleset.rule_counters(crate::ruleset::RuleId(rule));
+        for rule in 0..10 {
+            assert_eq!(counted(&short, rule), counted(&whole, rule + 1), "rule {rule}");
+        }
+        assert_eq!(short.counters.states.untracked.get(), whole.counters.states.untracked.get());
     }
 
     #[test]
