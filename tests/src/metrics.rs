@@ -27,6 +27,15 @@ impl Metrics {
         matching.map(|(_, v)| *v as u64).sum()
     }
 
+    /// The samples whose name ends so that rose since `before`, and by how much.
+    pub fn rises<'a>(&'a self, before: &'a Metrics, ending: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        let ends = move |key: &str| key.split('{').next().is_some_and(|name| name.ends_with(ending));
+        let rise = |(key, now): (&'a String, &f64)| {
+            (key.as_str(), now - before.samples.get(key).copied().unwrap_or_default())
+        };
+        self.samples.iter().filter(move |(key, _)| ends(key)).map(rise).filter(|(_, rise)| *rise > 0.0)
+    }
+
     /// Whether there is such a metric.
     pub fn has(&self, name: &str) -> bool {
         self.samples.keys().any(|k| k.split('{').next() == Some(name))

@@ -5,6 +5,8 @@
 //! the box behind the tap) is taken from the recording and sent from the tap. Scenarios that `not-yet.txt` names are
 //! left out.
 
+#[path = "../bare_engine/mod.rs"]
+mod bare_engine;
 mod packet;
 mod policy;
 mod router;

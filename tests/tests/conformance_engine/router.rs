@@ -7,19 +7,19 @@ use serde_json::Value;
 use sluice_compiler::{Names, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_control::system;
-use sluice_engine::conntrack::{FlowBudget, FlowFilter, LineOptions};
+use sluice_engine::conntrack::{FlowBudget, FlowFilter};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
-use sluice_engine::message::{Cursor, LogRecord};
+use sluice_engine::message::Cursor;
 use sluice_engine::ruleset::Ruleset;
-use sluice_engine::world::{Fib, Neighbour, NeighbourKey, NeighbourState, Neighbours, World};
-use sluice_engine::{Engine, Frame, Origin, Outbox, Outlet, RxChecksum, Verdict};
+use sluice_engine::world::{Fib, Neighbour, NeighbourState, Neighbours, World};
+use sluice_engine::{Engine, Origin, Outlet, Verdict};
 use sluice_wire::MacAddr;
 
+use crate::bare_engine;
 use crate::policy::{self, LEGS, NUMBERS};
 
-const HEADROOM: usize = 64;
 const MILLISECOND: u64 = 1_000_000;
 
 /// What came out by a port, or was handed to the box or to control; IP datagrams, without Ethernet.
@@ -100,7 +100,7 @@ impl Router {
     /// Lets time pass, as it does while the harness waits for packets; returns what leaves meanwhile.
     pub fn wait(&mut self, milliseconds: u64) -> Vec<Out> {
         self.nanos += milliseconds * MILLISECOND;
-        let (now, mut sent) = (self.now(), Sent::default());
+        let (now, mut sent) = (self.now(), bare_engine::Sent::default());
         for _ in 0..200 {
             self.engine.tick(now);
             self.engine.expire_fragments(now, &mut sent);
@@ -141,33 +141,17 @@ impl Router {
         let mut bytes = to.unwrap_or(MacAddr([2, 0, 0, 0, n, 1])).0.to_vec();
         bytes.extend([2, 0, 0, 0, n, 2, kind[0], kind[1]]);
         bytes.extend(datagram);
-        let mut buffer = vec![0; HEADROOM + bytes.len() + 64];
-        buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
-        let mut sent = Sent::default();
-        let mut frames = [Frame {
-            buffer: &mut buffer,
-            start: HEADROOM as u16,
-            len: bytes.len() as u16,
-            port: PortId(leg as u16),
-            origin,
-            ingress: None,
-            egress: None,
-            rss: None,
-            ip_checksum: RxChecksum::Unknown,
-            l4_checksum: RxChecksum::Unknown,
-            verdict: Verdict::Pending,
-        }];
-        self.engine.process(Now::from_nanos(self.nanos), &mut frames, &mut sent);
-        let [frame] = frames;
+        let now = Now::from_nanos(self.nanos);
+        let frame = bare_engine::judge(&mut self.engine, now, PortId(leg as u16), origin, &bytes);
         let mut outs = Vec::new();
         match frame.verdict {
-            Verdict::Transmit(port) => outs.push(Out::Forwarded(port.0.into(), frame.bytes()[14..].to_vec())),
+            Verdict::Transmit(port) => outs.push(Out::Forwarded(port.0.into(), frame.bytes[14..].to_vec())),
             Verdict::Deliver(tap) | Verdict::Delivered(tap) => outs.push(Out::Delivered(tap)),
             Verdict::Punt => outs.push(Out::Punted),
             Verdict::Hold(_) => self.received -= 1,
             _ => {}
         }
-        for (outlet, bytes) in sent.0 {
+        for (outlet, bytes) in frame.sent {
             let (Outlet::Wire(port), datagram) = (outlet, bytes[14..].to_vec()) else { continue };
             outs.push(match frame.verdict {
                 Verdict::Copied => Out::Forwarded(port.0.into(), datagram),
@@ -200,15 +184,8 @@ impl Router {
 
     /// The table as `conntrack -L -o extended` prints it.
     pub fn flows(&mut self) -> Vec<String> {
-        let options = LineOptions { extended: true, ..LineOptions::default() };
-        let (mut lines, mut cursor) = (Vec::new(), Some(Cursor::default()));
-        while let Some(at) = cursor {
-            let mut batch = Vec::with_capacity(64);
-            let now = self.now();
-            cursor = self.engine.conntrack().list(now, at, &FlowFilter::default(), &mut batch);
-            lines.extend(batch.iter().map(|flow| flow.line(options).to_string()));
-        }
-        lines
+        let now = self.now();
+        bare_engine::flows(&mut self.engine, now)
     }
 
     /// Every packet received ended in exactly one place.
@@ -226,22 +203,4 @@ fn ruleset(rules: &Value, names: &Names) -> Result<Ruleset, String> {
     let (policy, _) = Policy::parse("policy.yaml", &policy::policy(rules), None).map_err(refused)?;
     let compiled = sluice_compiler::compile(&policy, names, 1).map_err(refused)?;
     Ok(compiled.ruleset)
-}
-
-#[derive(Default)]
-struct Sent(Vec<(Outlet, Vec<u8>)>);
-
-impl Outbox for Sent {
-    fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]> {
-        self.0.push((outlet, vec![0; len]));
-        self.0.last_mut().map(|(_, bytes)| bytes.as_mut_slice())
-    }
-
-    fn resolve(&mut self, _: NeighbourKey) {}
-
-    fn log(&mut self, _: &LogRecord) {}
-
-    fn punt(&mut self, _: InterfaceId, _: &[u8]) -> bool {
-        true
-    }
 }

@@ -7,23 +7,22 @@ use serde_json::{Value, json};
 use sluice_compiler::{Names, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_control::system;
-use sluice_engine::conntrack::{FlowBudget, FlowFilter, LineOptions};
+use sluice_engine::conntrack::FlowBudget;
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
-use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
-use sluice_engine::message::{Cursor, LogRecord};
+use sluice_engine::ids::{Generation, Now, PortId, WorkerId};
 use sluice_engine::ruleset::RuleId;
-use sluice_engine::world::{Fib, Neighbour, NeighbourKey, NeighbourState, Neighbours, World};
-use sluice_engine::{Engine, Frame, Origin, Outbox, Outlet, RxChecksum, Verdict};
+use sluice_engine::world::{Fib, Neighbour, NeighbourState, Neighbours, World};
+use sluice_engine::{Engine, Origin, Outlet, Verdict};
 use sluice_wire::MacAddr;
 
+use crate::bare_engine;
 use crate::kernel::{HOST_MAC, ROUTER_MAC};
 use crate::packet::MTU;
 use crate::rules;
 use crate::seen::{Class, Seen, told};
 use crate::sequence::{Settings, TIMEOUTS};
 
-const HEADROOM: usize = 64;
 const LEGS: [&str; 2] = ["cli", "srv"];
 
 /// The router.
@@ -73,33 +72,17 @@ impl Router {
     pub fn receive(&mut self, nanos: u64, leg: usize, datagram: &[u8]) -> Vec<(u16, Seen)> {
         let kind = if datagram[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
         let bytes = [&ROUTER_MAC[leg][..], &HOST_MAC[leg], &kind, datagram].concat();
-        let mut buffer = vec![0; HEADROOM + bytes.len() + 64];
-        buffer[HEADROOM..HEADROOM + bytes.len()].copy_from_slice(&bytes);
-        let mut sent = Sent::default();
-        let mut frames = [Frame {
-            buffer: &mut buffer,
-            start: HEADROOM as u16,
-            len: bytes.len() as u16,
-            port: PortId(leg as u16),
-            origin: Origin::Wire,
-            ingress: None,
-            egress: None,
-            rss: None,
-            ip_checksum: RxChecksum::Unknown,
-            l4_checksum: RxChecksum::Unknown,
-            verdict: Verdict::Pending,
-        }];
         let now = now(nanos);
-        self.engine.process(now, &mut frames, &mut sent);
+        let port = PortId(leg as u16);
+        let frame = bare_engine::judge(&mut self.engine, now, port, Origin::Wire, &bytes);
         self.engine.tick(now);
-        let [frame] = frames;
         let mut out = Vec::new();
         let transmitted = match frame.verdict {
-            Verdict::Transmit(port) => Some((Outlet::Wire(port), frame.bytes().to_vec())),
+            Verdict::Transmit(port) => Some((Outlet::Wire(port), frame.bytes)),
             _ => None,
         };
         let class = self.hit();
-        for (outlet, bytes) in transmitted.into_iter().chain(sent.0) {
+        for (outlet, bytes) in transmitted.into_iter().chain(frame.sent) {
             let Outlet::Wire(port) = outlet else { continue };
             let (id, seen) = told(port.0.into(), &bytes[14..]);
             out.push((id, Seen { class: if seen.is_of_router() { Class(0) } else { class }, ..seen }));
@@ -109,14 +92,7 @@ impl Router {
 
     /// The table as `conntrack -L -o extended` prints it at a time.
     pub fn flows(&mut self, nanos: u64) -> Vec<String> {
-        let options = LineOptions { extended: true, ..LineOptions::default() };
-        let (mut lines, mut cursor) = (Vec::new(), Some(Cursor::default()));
-        while let Some(at) = cursor {
-            let mut batch = Vec::with_capacity(1024);
-            cursor = self.engine.conntrack().list(now(nanos), at, &FlowFilter::default(), &mut batch);
-            lines.extend(batch.iter().map(|flow| flow.line(options).to_string()));
-        }
-        lines
+        bare_engine::flows(&mut self.engine, now(nanos))
     }
 
     /// The class of the rule that counted since the last call.
@@ -181,22 +157,4 @@ fn system_file(settings: &Settings) -> String {
         "state": "/var/lib/sluice",
     })
     .to_string()
-}
-
-#[derive(Default)]
-struct Sent(Vec<(Outlet, Vec<u8>)>);
-
-impl Outbox for Sent {
-    fn frame(&mut self, outlet: Outlet, len: usize) -> Option<&mut [u8]> {
-        self.0.push((outlet, vec![0; len]));
-        self.0.last_mut().map(|(_, bytes)| bytes.as_mut_slice())
-    }
-
-    fn resolve(&mut self, _: NeighbourKey) {}
-
-    fn log(&mut self, _: &LogRecord) {}
-
-    fn punt(&mut self, _: InterfaceId, _: &[u8]) -> bool {
-        true
-    }
 }

@@ -8,6 +8,8 @@
 //! Needs root, for namespaces. `scripts/differential` is the same in the form that people run. Differences that are
 //! meant stand in `known.rs`, with reasons.
 
+#[path = "../bare_engine/mod.rs"]
+mod bare_engine;
 mod engine;
 mod generate;
 mod kernel;

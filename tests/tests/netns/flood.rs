@@ -67,6 +67,12 @@ fn a_flood_of_syns_harms_nobody_else() {
     }
     let drained = drained.elapsed();
 
+    for ending in ["drops_total", "rx_missed_total", "rx_nombuf_total", "rx_errors_total", "tx_errors_total"]
+    {
+        for (name, rise) in during.rises(&before, ending) {
+            println!("{rise} × {name}");
+        }
+    }
     report(&before, &during, took);
     println!("management and new flows: {asked} asked, all answered, three at once in {slowest:?} at most");
     println!("the table was itself again after {drained:?} (SYN timeout {syn_timeout} s)");

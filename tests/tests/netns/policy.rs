@@ -277,3 +277,49 @@ impl Drop for Far {
         let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).output();
     }
 }
+
+/// Opens connections to the web server, closes one of those it gets, and opens two more.
+const CONNECTIONS: &str = r#"
+import socket, time
+def opened(address):
+    s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET)
+    s.settimeout(2)
+    try:
+        s.connect((address, 80))
+        return s
+    except ConnectionRefusedError:
+        return None
+def answers(s):
+    s.sendall(b'HEAD / HTTP/1.1\r\nHost: x\r\n\r\n')
+    return s.recv(99).startswith(b'HTTP/1.1 200')
+for address in ('10.2.0.2', 'fd00:2::2'):
+    have = [opened(address) for _ in range(5)]
+    print([s is not None for s in have])
+    have = [s for s in have if s]
+    have.pop().close()
+    time.sleep(0.3)
+    have += [opened(address), opened(address)]
+    print([s is not None for s in have], [answers(s) for s in have if s])
+"#;
+
+#[test]
+fn a_client_has_as_many_connections_as_connlimit_lets_it() {
+    let lab = Lab::new();
+    let _nginx = lab.nginx("server");
+    let limit = "{name: few, proto: tcp, dport: 80, ct: new, connlimit: {above: 3, per: src}, action: {reject: tcp-reset}}";
+    let policy = |rules: &str| format!("filter: {{forward: [{rules}{limit}]}}\n");
+    let daemon = Daemon::start(&lab, &SystemFile::workers(2), &policy(""));
+    let three = "[True, True, True, False, False]\n[True, True, True, False] [True, True, True]\n";
+    assert_eq!(lab.python("client", CONNECTIONS), three.repeat(2));
+    assert_eq!(daemon.metrics().sum("sluice_rule_packets_total", &["rule=\"few\""]), 6);
+    // What it closed is not counted; what it has open is, also by another policy with the same rule.
+    let hold = "import socket, time\ns = socket.create_connection(('10.2.0.2', 80))\ntime.sleep(60)";
+    let _open = lab.spawn("client", &["python3", "-c", hold]);
+    let established = ["conntrack", "count", "-p", "tcp", "--state", "ESTABLISHED"];
+    daemon.wait_until(|| daemon.ask(&established).trim() == "1");
+    daemon.apply(&policy("{action: count}, "));
+    let opened = lab.python("client", CONNECTIONS);
+    assert!(opened.starts_with("[True, True, False, False, False]\n"), "{opened}");
+    daemon.assert_adds_up();
+    daemon.stop();
+}
