@@ -315,8 +315,8 @@ fn a_client_has_as_many_connections_as_connlimit_lets_it() {
     // What it closed is not counted; what it has open is, also by another policy with the same rule.
     let hold = "import socket, time\ns = socket.create_connection(('10.2.0.2', 80))\ntime.sleep(60)";
     let _open = lab.spawn("client", &["python3", "-c", hold]);
-    let established = ["conntrack", "count", "-p", "tcp", "--state", "ESTABLISHED"];
-    daemon.wait_until(|| daemon.ask(&established).trim() == "1");
+    let established = ["conntrack", "list", "-p", "tcp", "--state", "ESTABLISHED"];
+    daemon.wait_until(|| daemon.ask(&established).contains("dport=80"));
     daemon.apply(&policy("{action: count}, "));
     let opened = lab.python("client", CONNECTIONS);
     assert!(opened.starts_with("[True, True, False, False, False]\n"), "{opened}");
