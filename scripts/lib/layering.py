@@ -19,7 +19,7 @@ ALLOWED = {
     "sluice-engine": ["sluice-wire"],
     "sluice-worker": ["sluice-engine", "sluice-rte", "sluice-wire"],
     "sluice-config": ["sluice-wire"],
-    "sluice-compiler": ["sluice-config", "sluice-engine", "sluice-wire"],
+    "sluice-compiler": ["sluice-api", "sluice-config", "sluice-engine", "sluice-wire"],
     "sluice-import": ["sluice-compiler", "sluice-config", "sluice-wire"],
     "sluice-api": [],
     "sluice-control": ["sluice-api", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-wire"],

@@ -23,6 +23,7 @@
 //! | `GET /v1/sets` | | `[`[`Set`]`]` |
 //! | `GET /v1/sets/NAME` | | [`Set`], all of it; 404 if there is none |
 //! | `POST /v1/sets` | [`SetChange`] | [`SetReply`]; 422 if there is no such set or element |
+//! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`]; 422 if there is no such packet |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/conntrack/list` | [`FlowFilter`] | NDJSON: a [`Flow`] a line, then one [`ListEnd`] |
 //! | `GET /v1/conntrack/count` | | [`FlowCount`] |
@@ -35,12 +36,14 @@
 //!
 //! A listing that ends without [`ListEnd`] was cut short: the daemon stopped, or the reader was too slow.
 
+mod explain;
 mod flows;
 mod policy;
 mod show;
 mod top;
 mod watch;
 
+pub use explain::{ExplainRequest, ExplainedChain, ExplainedMatch, ExplainedRule, Explanation, Step};
 pub use flows::{
     ConntrackStats, Deleted, Flow, FlowChange, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine,
     UpdateRequest,

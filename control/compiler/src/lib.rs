@@ -13,6 +13,7 @@ use sluice_engine::ruleset::Ruleset;
 
 mod compare;
 mod compile;
+mod explain;
 mod lower;
 mod names;
 mod problems;
@@ -24,10 +25,12 @@ pub mod topology;
 mod trial;
 
 pub use compare::{Change, ChangeKind, compare, covered, range_text};
+pub use explain::{Explain, OfFlow};
 pub use names::Names;
 pub use recheck::Recheck;
 pub use sets::NamedSet;
 pub use timeouts::{RuleTimeouts, TimeoutRegistry};
+pub use trial::Surroundings;
 
 /// A policy that can be run.
 #[derive(Debug)]

@@ -152,7 +152,7 @@ fn first(flow: &FlowRecord, tuple: &TupleRecord, flags: TcpFlags) -> Packet {
     packet::build(&like)
 }
 
-fn original(tuple: &TupleRecord) -> OriginalTuple {
+pub(crate) fn original(tuple: &TupleRecord) -> OriginalTuple {
     let (sport, dport) = match tuple.transport {
         TupleTransport::Ports { sport, dport } => (sport, dport),
         _ => (0, 0),

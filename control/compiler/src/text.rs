@@ -232,7 +232,7 @@ const fn per(per: Option<LimitPer>) -> &'static str {
     }
 }
 
-fn flag_names(bits: u8) -> String {
+pub(crate) fn flag_names(bits: u8) -> String {
     const NAMES: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
     let on = NAMES.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 != 0).map(|(_, name)| *name);
     match bits {

@@ -1,5 +1,7 @@
 //! From the system file to the engine's interfaces and routes.
 
+use std::net::IpAddr;
+
 use sluice_config::System;
 use sluice_config::system::{Interface as Described, RouteTarget, RpFilter as Asked};
 use sluice_engine::ids::PortId;
@@ -27,6 +29,25 @@ pub fn interfaces(system: &System, mut link: impl FnMut(&Described) -> (PortId, 
                 Asked::Strict => RpFilter::Strict,
             },
         }
+    });
+    Interfaces::new(list.collect())
+}
+
+/// Interfaces as a policy names them where there is no system file, with at most one address of the router's.
+pub fn as_given(names: &Names, own: Option<IpAddr>) -> Interfaces {
+    let mut names: Vec<_> = names.iter().collect();
+    names.sort_by_key(|(_, id)| *id);
+    let unicast = own.filter(|own| !own.is_unspecified() && !own.is_multicast());
+    let addresses = unicast.map(|own| (own, if own.is_ipv4() { 32 } else { 128 }));
+    let list = names.into_iter().zip(0..).map(|((name, _), port)| Interface {
+        name: name.to_owned(),
+        port: PortId(port),
+        vlan: None,
+        mac: MacAddr::ZERO,
+        mtu: u16::MAX,
+        addresses: addresses.into_iter().collect(),
+        groups: Vec::new(),
+        rp_filter: RpFilter::Off,
     });
     Interfaces::new(list.collect())
 }

@@ -9,7 +9,7 @@
 //!
 //! Not here: connection tracking, the reverse path filter, errors that the router makes.
 
-mod nat;
+pub(crate) mod nat;
 pub(crate) mod packet;
 
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ use sluice_engine::conntrack::{CtInfo, CtState, Direction, OriginalTuple, Status
 use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::ruleset::{Decision, Effects, Hook, RuleId, Ruleset, View, Way};
 use sluice_engine::world::fib::Target;
-use sluice_engine::world::{AddressKind, Fib, Interface, Interfaces, RpFilter};
+use sluice_engine::world::{AddressKind, Fib, Interfaces};
 use sluice_wire::{MacAddr, Packet};
 
 use crate::problems::Problems;
@@ -40,7 +40,7 @@ pub(crate) fn run(
     system: Option<&System>,
 ) -> Result<(usize, Diagnostics), Diagnostics> {
     let mut problems = Problems::new(policy);
-    let lab = Lab { policy, ruleset, names, system: system.map(Known::new) };
+    let lab = Lab { policy, ruleset, names, system: system.map(Surroundings::new) };
     let mut passed = 0;
     for (index, test) in (1u64..).zip(&policy.tests) {
         let now = Now::from_nanos(index.wrapping_mul(APART));
@@ -116,7 +116,7 @@ fn rule_name(ruleset: &Ruleset, rule: RuleId) -> Option<&str> {
 }
 
 /// The hooks before routing, and those behind, with those of `nat`; the tracker sits behind the first one.
-const fn hooks(way: Way) -> (&'static [Hook], &'static [Hook]) {
+pub(crate) const fn hooks(way: Way) -> (&'static [Hook], &'static [Hook]) {
     const RECEIVED: &[Hook] = &[Hook::RawPrerouting, Hook::ManglePrerouting, Hook::NatPrerouting];
     match way {
         Way::Input => (RECEIVED, &[Hook::FilterInput]),
@@ -128,20 +128,24 @@ const fn hooks(way: Way) -> (&'static [Hook], &'static [Hook]) {
     }
 }
 
-/// What a system file says.
-struct Known {
-    interfaces: Interfaces,
-    fib: Fib,
+/// What a system file says of interfaces and routes, without asking devices.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The box's interfaces, each on a port of its own.
+    pub interfaces: Interfaces,
+    /// The routing table.
+    pub fib: Fib,
 }
 
-impl Known {
-    fn new(system: &System) -> Known {
+impl Surroundings {
+    /// What this file says.
+    pub fn new(system: &System) -> Surroundings {
         let mut ports = 0..;
         let interfaces = topology::interfaces(system, |interface| {
             (PortId(ports.next().unwrap_or_default()), interface.mac.unwrap_or(NO_MAC))
         });
         let fib = Fib::new(&topology::routes(system), &interfaces);
-        Known { interfaces, fib }
+        Surroundings { interfaces, fib }
     }
 }
 
@@ -152,7 +156,7 @@ struct Lab<'a> {
     policy: &'a Policy,
     ruleset: &'a Ruleset,
     names: &'a Names,
-    system: Option<Known>,
+    system: Option<Surroundings>,
 }
 
 impl Lab<'_> {
@@ -178,7 +182,7 @@ impl Lab<'_> {
     /// The way that addresses and routes say.
     fn routed(
         &self,
-        known: &Known,
+        known: &Surroundings,
         test: &PolicyTest,
         packet: &Packet,
         ingress: Option<InterfaceId>,
@@ -235,7 +239,7 @@ impl Lab<'_> {
                 Way::Forward => None,
                 Way::Output => Some(src),
             };
-            let interfaces = self.interfaces(own);
+            let interfaces = topology::as_given(self.names, own);
             let trial = Trial { ruleset: self.ruleset, interfaces: &interfaces, ingress, egress, now };
             trial.run(way, packet, &test.packet)
         };
@@ -289,25 +293,6 @@ impl Lab<'_> {
             (false, true) => Some(Way::Forward),
             _ => None,
         }
-    }
-
-    /// Interfaces as the policy names them, with one address of the router's.
-    fn interfaces(&self, own: Option<IpAddr>) -> Interfaces {
-        let mut names: Vec<_> = self.names.iter().collect();
-        names.sort_by_key(|(_, id)| *id);
-        let unicast = own.filter(|own| !own.is_unspecified() && !own.is_multicast());
-        let addresses = unicast.map(|own| (own, if own.is_ipv4() { 32 } else { 128 }));
-        let list = names.into_iter().zip(0..).map(|((name, _), port)| Interface {
-            name: name.to_owned(),
-            port: PortId(port),
-            vlan: None,
-            mac: NO_MAC,
-            mtu: u16::MAX,
-            addresses: addresses.into_iter().collect(),
-            groups: Vec::new(),
-            rp_filter: RpFilter::Off,
-        });
-        Interfaces::new(list.collect())
     }
 }
 
@@ -408,7 +393,7 @@ struct Passing {
 }
 
 /// What the tracker would say: what the test says, but for packets that `raw` marks NOTRACK.
-fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtInfo {
+pub(crate) fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtInfo {
     let settled = Status::SEEN_REPLY.with(Status::ASSURED).with(Status::CONFIRMED);
     let (state, status) = match test.ct.unwrap_or(State::New) {
         _ if notrack => (CtState::Untracked, Status::default()),

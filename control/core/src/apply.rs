@@ -48,9 +48,9 @@ pub enum ApplyError {
     /// There is no policy to go back to.
     #[error("there is no such policy in the history")]
     NotInHistory,
-    /// A set cannot be changed like that.
+    /// What was asked for cannot be: a set or an element that is not there, a packet whose way is not known.
     #[error("{0}")]
-    Set(String),
+    Asked(String),
     /// What this version does not do.
     #[error("{0}")]
     Unsupported(&'static str),

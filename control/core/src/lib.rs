@@ -11,6 +11,7 @@
 //! | `control`, `workers`, `publisher` | the daemon's state, the line to the workers, the swap of worlds |
 //! | `apply`, `confirm` | policies and reloads; which wait to be confirmed, and the way back |
 //! | `neighbours` | ARP and neighbour discovery |
+//! | `explain` | what would happen to a packet |
 //! | `sets` | elements of sets, as a policy defines them and as they were changed since |
 //! | `recheck` | live flows against another policy |
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
@@ -24,6 +25,7 @@ mod confirm;
 mod connection;
 mod control;
 mod devices;
+mod explain;
 mod flows;
 pub mod groups;
 mod history;

@@ -182,11 +182,11 @@ impl Control {
             let sets = locked(&self.sets);
             (sets.get(&name), sets.changes(), sets.folder.clone())
         };
-        let live = found.ok_or_else(|| ApplyError::Set(format!("there is no set {name}")))?;
+        let live = found.ok_or_else(|| ApplyError::Asked(format!("there is no set {name}")))?;
         let ruleset = Arc::clone(&self.publisher.world().ruleset);
         // Large sets take a while, and so may the disk: beside this thread.
         let work = spawn_blocking(move || {
-            let (reply, live) = changed(live, &change).map_err(ApplyError::Set)?;
+            let (reply, live) = changed(live, &change).map_err(ApplyError::Asked)?;
             let kept = Change { defined: digest(&live.defined), elements: Arc::clone(&live.set.elements) };
             let changes = changes.with(&change.name, kept);
             let ruleset = Arc::new(live.set.put_into(&ruleset));

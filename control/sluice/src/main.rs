@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, history, import, policy, set, show, top};
+use verbs::{conntrack, explain, history, import, policy, set, show, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ enum Verb {
     Set(set::SetArgs),
     /// Translate rulesets of iptables, ip6tables, nft and ipset to a policy, without a daemon.
     Import(import::ImportArgs),
+    /// Tell what would happen to a packet, rule by rule.
+    Explain(Box<explain::ExplainArgs>),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -111,6 +113,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Set(a) => set::set(&client, a, args.json).await,
         Verb::Import(a) => import::import(&a, args.json),
+        Verb::Explain(a) => explain::explain(&client, &a, args.json).await,
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

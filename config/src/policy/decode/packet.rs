@@ -5,7 +5,7 @@ use sluice_wire::Family;
 use super::{label, matches};
 use crate::addr::{family, parse_addr};
 use crate::decode::{Fields, Reader, number};
-use crate::diagnostics::ValueError;
+use crate::diagnostics::{Diagnostics, ValueError};
 use crate::policy::names;
 use crate::policy::packet::{PolicyTest, TestPacket, TestVerdict};
 use crate::source::Spanned;
@@ -103,6 +103,21 @@ fn packet<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<TestPacket> {
     };
     one_family(reader, &fields, &packet);
     Some(packet)
+}
+
+impl TestPacket {
+    /// Reads a packet as it stands in a policy's test, alone. `name` is what messages call the text.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<TestPacket, Diagnostics> {
+        let mut reader = Reader::new(name, text);
+        let packet = reader.tree().and_then(|root| packet(&mut reader, &root));
+        match packet {
+            Some(packet) if reader.errors() == 0 => Ok(packet),
+            _ => Err(reader.finish()),
+        }
+    }
 }
 
 fn dscp(text: &str) -> Result<u8, ValueError> {

@@ -9,7 +9,7 @@ use sluice_engine::world::Interfaces;
 use sluice_wire::{Packet, Transport};
 
 /// The packet with its new destination; None if the rule has none for it.
-pub(super) fn translated(
+pub(crate) fn translated(
     how: &Translate,
     packet: &Packet,
     interfaces: &Interfaces,
@@ -35,7 +35,7 @@ fn own(interfaces: &Interfaces, ingress: InterfaceId, alike: IpAddr) -> Option<I
     addresses.iter().map(|(own, _)| *own).find(|own| own.is_ipv4() == alike.is_ipv4())
 }
 
-fn set_port(transport: &mut Transport, change: impl Fn(u16) -> u16) {
+pub(crate) fn set_port(transport: &mut Transport, change: impl Fn(u16) -> u16) {
     match transport {
         Transport::Tcp { dport, .. }
         | Transport::Udp { dport, .. }

@@ -57,6 +57,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/drops", get(show::drops))
         .route("/v1/sets", get(show::sets).post(change_set))
         .route("/v1/sets/{name}", get(show::set))
+        .route("/v1/explain", post(explain))
         .route("/v1/config", get(show::config))
         .route("/v1/conntrack/list", post(conntrack::list))
         .route("/v1/conntrack/count", get(conntrack::count))
@@ -89,6 +90,10 @@ async fn rollback(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply
 
 async fn change_set(State(control): Shared, body: Bytes) -> Answer<api::SetReply> {
     Ok(Json(control.change_set(decode(&body)?).await?))
+}
+
+async fn explain(State(control): Shared, body: Bytes) -> Answer<api::Explanation> {
+    Ok(Json(control.explain(decode(&body)?).await?))
 }
 
 async fn reload(State(control): Shared) -> Answer<api::ReloadReply> {
@@ -140,7 +145,7 @@ impl From<ApplyError> for Refusal {
             ApplyError::Refused(_)
             | ApplyError::NeedsRestart(_)
             | ApplyError::ConfirmTime(_)
-            | ApplyError::Set(_)
+            | ApplyError::Asked(_)
             | ApplyError::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApplyError::Waiting(_) | ApplyError::NothingWaits | ApplyError::NotInHistory => {
                 StatusCode::CONFLICT

@@ -340,6 +340,30 @@ async fn a_set_is_as_it_was_changed_behind_the_way_back() {
     assert_eq!(of().await, ["10.0.0.1"], "confirmed: the change ended");
 }
 
+#[tokio::test]
+async fn a_packet_is_explained_by_the_policy_that_runs() {
+    let daemon = Daemon::start("explain");
+    daemon.apply(&with_set("10.0.0.1", ""), api::FlowHandling::Keep).await;
+    let interfaces: Vec<api::Interface> = decode(&daemon.ask("/v1/interfaces", None).await);
+    let name = &interfaces[0].name;
+    let ask = |packet: serde_json::Value| {
+        let packet = packet.as_object().unwrap().clone().into_iter().collect();
+        serde_json::to_string(&api::ExplainRequest { packet }).unwrap()
+    };
+    let packet =
+        serde_json::json!({"in": name, "out": name, "src": "10.0.0.1", "dst": "10.9.0.1", "proto": "udp"});
+    let told: api::Explanation = decode(&daemon.ask("/v1/explain", Some(&ask(packet))).await);
+    assert_eq!((told.verdict.as_str(), told.by.as_str()), ("drop", "rule in line 2 at filter.forward"));
+    for (packet, named) in [
+        (serde_json::json!({"in": "nowhere", "dst": "10.0.0.1"}), "there is no interface nowhere"),
+        (serde_json::json!({"in": name, "dport": "x"}), "dport"),
+        (serde_json::json!({"inn": name}), "`in`"),
+    ] {
+        let refused = daemon.ask("/v1/explain", Some(&ask(packet))).await;
+        assert!(refused.0 == StatusCode::UNPROCESSABLE_ENTITY && refused.1.contains(named), "{refused:?}");
+    }
+}
+
 /// A policy that drops what comes from a set.
 fn with_set(elements: &str, rest: &str) -> String {
     format!(

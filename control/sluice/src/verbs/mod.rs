@@ -1,6 +1,7 @@
 //! One file a group of verbs.
 
 pub(crate) mod conntrack;
+pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod policy;

@@ -10,6 +10,7 @@ use sluice_wire::{Family, Protocol};
 
 use crate::conntrack::CtState;
 use crate::ids::InterfaceId;
+use crate::ruleset::explain::Field;
 use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::settled::Known;
 use crate::ruleset::view::View;
@@ -19,6 +20,7 @@ const PROTOCOL: u32 = 0;
 const INGRESS: u32 = 8;
 const EGRESS: u32 = 24;
 const DPORT: u32 = 40;
+const DPORT_BITS: u64 = 0xffff << DPORT;
 const HAS_PORTS: u64 = 1 << 56;
 const IS_V6: u64 = 1 << 57;
 /// One bit a [`CtState`], of which a packet has one: a rule that wants any of some forbids all others.
@@ -107,6 +109,26 @@ impl Guard {
             true => Some(false),
             false => (self.mask & !key.known == 0).then_some(true),
         }
+    }
+
+    /// What it asks, field by field, and whether the packet has what it wants.
+    pub(super) fn parts(self, key: GuardKey) -> impl Iterator<Item = (Field, bool)> {
+        let states = ALL_STATES.into_iter().fold(0, |bits, state| bits | state_bit(state));
+        let ports = if self.mask & DPORT_BITS != 0 {
+            (Field::DestinationPort, HAS_PORTS | DPORT_BITS)
+        } else {
+            (Field::Ports, HAS_PORTS)
+        };
+        let parts = [
+            (Field::Ingress, 0xffff << INGRESS),
+            (Field::Egress, 0xffff << EGRESS),
+            (Field::Family, IS_V6),
+            (Field::Protocol, 0xff << PROTOCOL),
+            ports,
+            (Field::State, states),
+        ];
+        let asked = parts.into_iter().filter(move |(_, bits)| self.mask & bits != 0);
+        asked.map(move |(field, bits)| (field, (key.0 ^ self.value) & self.mask & bits == 0))
     }
 
     /// Takes a test over, if a guard can say it; false if the rule must go on testing it.

@@ -224,7 +224,8 @@ impl Match {
         }
     }
 
-    fn answer(&self, ruleset: &Ruleset, view: &View<'_>) -> Option<bool> {
+    /// Yes, no, or no such field.
+    pub(super) fn answer(&self, ruleset: &Ruleset, view: &View<'_>) -> Option<bool> {
         let packet = view.packet;
         match self {
             Match::Ingress(list) => Some(view.ingress.is_some_and(|id| list.contains(&id))),

@@ -48,7 +48,6 @@ pub(super) fn walk(
     view: &mut View<'_>,
     effects: &mut Effects,
 ) -> Decision {
-    let base = ruleset.base(hook);
     effects.rule = None;
     let mut walk = Walk::of(ruleset, hook, by);
     let key = GuardKey::of(view);
@@ -59,17 +58,22 @@ pub(super) fn walk(
             return decision;
         }
     }
+    at_end(ruleset, hook, view, effects)
+}
+
+/// What becomes of a packet that no rule of a hook's chain decided.
+pub(super) fn at_end(ruleset: &Ruleset, hook: Hook, view: &View<'_>, effects: &mut Effects) -> Decision {
     if !ruleset.is_empty(hook) {
         note(ruleset, ruleset.policy_counter(hook), view, effects);
     }
-    match base.policy {
+    match ruleset.base(hook).policy {
         Policy::Accept => Decision::Accept,
         Policy::Drop => Decision::Drop,
     }
 }
 
 /// Notes a counter, or counts it at once where there is no room.
-fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
+pub(super) fn note(ruleset: &Ruleset, id: CounterId, view: &View<'_>, effects: &mut Effects) {
     if !effects.counted.push(id) && !view.rehearsed {
         ruleset.count(view.worker, id, 1, u64::from(view.packet.length()));
     }
@@ -197,7 +201,8 @@ impl<'r> Walk<'r> {
         }
     }
 
-    fn act(
+    /// Does what a rule says that matched; its decision, if that ends the hook.
+    pub(super) fn act(
         &mut self,
         id: RuleId,
         action: &Action,

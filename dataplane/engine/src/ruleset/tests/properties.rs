@@ -1,4 +1,5 @@
-//! What holds for any rules and any packet: guards equal tests, and what is settled ahead equals what is evaluated.
+//! What holds for any rules and any packet: guards equal tests, what is settled ahead and what is told aloud equal what is
+//! evaluated.
 
 use proptest::prelude::*;
 
@@ -65,9 +66,13 @@ proptest! {
         let expected = tests.iter().all(|test| test.holds(&plain, &view, &mut Reads::NONE.clone()));
         let ruleset = forward(vec![spec(tests, Action::Accept)]);
         prop_assert_eq!(judge(&ruleset, &mut view).0 == Decision::Accept, expected);
+        let mut told = None;
+        ruleset.explain(Hook::FilterForward, &mut view, &mut Effects::default(), &mut |look, _| told = Some(look));
+        prop_assert_eq!(told.is_some_and(|look| look.matched), expected);
     }
 
-    /// What is settled for all packets of which a few facts are known is what each of them is told.
+    /// What is settled for all packets of which a few facts are known is what each of them is told; and the walk comes to
+    /// the same told aloud.
     #[test]
     fn what_is_settled_holds_for_each_packet(
         rules in prop::collection::vec((prop::collection::vec((any_known_match(), any::<bool>()), 0..2), 0usize..7), 0..12),
@@ -97,15 +102,21 @@ proptest! {
             to: interfaces.kind(packet.addrs.dst()),
             untracked,
         };
+        let mut view = View {
+            ct: untracked.then(|| CtInfo::without_flow(CtState::Untracked)),
+            ingress: Some(known.ingress),
+            egress: known.egress,
+            ..view(&packet, &interfaces)
+        };
+        let (decision, told) = judge(&ruleset, &mut view.clone());
+        let (mut aloud, mut matched) = (Effects::default(), Vec::new());
+        let explained = ruleset.explain(Hook::FilterForward, &mut view, &mut aloud, &mut |look, _| {
+            matched.extend(look.matched.then_some(CounterId(look.rule.0)));
+        });
+        prop_assert_eq!((explained, aloud.rule, aloud.counted.ids()), (decision, told.rule, told.counted.ids()));
+        prop_assert!(told.counted.ids().starts_with(&matched), "each rule that matched was counted");
         let mut effects = Effects::default();
         if let Some(goes_on) = ruleset.settle(Hook::FilterForward, &known, &mut effects) {
-            let mut view = View {
-                ct: untracked.then(|| CtInfo::without_flow(CtState::Untracked)),
-                ingress: Some(known.ingress),
-                egress: known.egress,
-                ..view(&packet, &interfaces)
-            };
-            let (decision, told) = judge(&ruleset, &mut view);
             prop_assert_eq!(decision == Decision::Accept, goes_on);
             prop_assert_eq!(told.notrack, effects.notrack);
             prop_assert_eq!(told.counted.ids(), effects.counted.ids());
