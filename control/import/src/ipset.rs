@@ -45,6 +45,7 @@ fn create(name: &str, kind: &str, options: &[&str], place: Place, report: &mut R
         }
         "hash:ip" | "hash:net" | "bitmap:ip" => SetKind::Net,
         "bitmap:port" => SetKind::Port,
+        "hash:ip,port" => SetKind::Pairs,
         "list:set" => SetKind::Sets,
         _ => SetKind::Refused(format!("a set of type {kind} holds more than addresses or ports")),
     };

@@ -243,6 +243,8 @@ pub(crate) enum SetKind {
     Net,
     /// Ports.
     Port,
+    /// Addresses with a protocol and a port, `10.0.0.1,tcp:80`: each a rule of its own.
+    Pairs,
     /// Names of other sets of ipset.
     Sets,
     /// Words that stand in rules themselves: interfaces, marks, protocols.

@@ -24,6 +24,9 @@ pub(crate) fn settle(ruleset: &mut Ruleset, report: &mut Report) {
     ruleset.sets = sets;
 }
 
+/// More elements than this would make a policy that nobody reads.
+const MOST_PAIRS: usize = 1024;
+
 struct Known<'a> {
     sets: &'a [Set],
     owner: Option<&'a str>,
@@ -31,6 +34,9 @@ struct Known<'a> {
 
 impl Known<'_> {
     fn settle(&self, rule: &mut Rule) {
+        if let Err(why) = self.pairs(rule) {
+            return rule.refuse(why);
+        }
         let mut refused = None;
         let mut families = Families::BOTH;
         for test in rule.alternatives.iter_mut().flatten() {
@@ -48,6 +54,51 @@ impl Known<'_> {
             rule.refuse(why);
         }
         rule.only(families);
+    }
+
+    /// Makes an alternative of each element of a set of addresses with ports.
+    fn pairs(&self, rule: &mut Rule) -> Result<(), String> {
+        let asked = |test: &Test| match test {
+            Test::Is(key, Asked::Set(name)) | Test::Not(key, Asked::Set(name)) => {
+                key.split_once(',').map(|(addr, port)| (addr, port, name.clone()))
+            }
+            _ => None,
+        };
+        let Some((addr, port, name)) = rule.alternatives.iter().flatten().find_map(asked) else {
+            return Ok(());
+        };
+        let set = self.sets.iter().find(|set| set.name == name && set.owner.as_deref() == self.owner);
+        let set =
+            set.ok_or_else(|| format!("set {name} is in none of the files: add what `ipset save` writes"))?;
+        if set.kind != SetKind::Pairs || set.elements.len() > MOST_PAIRS {
+            return Err(format!("set {name} does not hold a few addresses with ports"));
+        }
+        if rule
+            .alternatives
+            .iter()
+            .flatten()
+            .any(|test| matches!(test, Test::Not(..)) && asked(test).is_some())
+        {
+            return Err(format!("set {name} holds addresses with ports, and neither may match"));
+        }
+        let (addr, port) =
+            (if addr == "src" { "src" } else { "dst" }, if port == "src" { "sport" } else { "dport" });
+        let choice = |element: &String| {
+            let (host, service) = element.split_once(',').unwrap_or((element, ""));
+            let (proto, number) = service.split_once(':').unwrap_or(("tcp", service));
+            let is = |key, value: &str| Test::Is(key, Asked::Any(vec![value.to_owned()]));
+            vec![is(addr, host), is("proto", proto), is(port, number)]
+        };
+        for tests in &mut rule.alternatives {
+            tests.retain(|test| asked(test).is_none());
+        }
+        let choices: Vec<_> = set.elements.iter().map(choice).collect();
+        if choices.is_empty() {
+            rule.test(Test::Never);
+        } else {
+            rule.either(&choices);
+        }
+        Ok(())
     }
 
     /// The key that the set is asked with, what stands there, and the families that it has.
@@ -79,6 +130,9 @@ impl Known<'_> {
                 Err(format!("set {name} is empty, and rules fill no sets"))
             }
             SetKind::Inline => Ok((key, set.elements.clone(), Families::BOTH)),
+            SetKind::Pairs => {
+                Err(format!("set {name} holds addresses with ports, and is asked for {key} alone"))
+            }
             SetKind::Refused(why) => Err(format!("set {name}: {why}")),
         }
     }

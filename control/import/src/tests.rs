@@ -330,6 +330,19 @@ fn sets_of_ipset() {
     assert_eq!(reasons, [3, 4]);
 }
 
+#[test]
+fn addresses_with_ports_are_a_rule_each() {
+    let sets =
+        "create pairs hash:ip,port family inet\nadd pairs 10.0.0.1,tcp:80\nadd pairs 10.0.0.2,udp:53\n";
+    let text = "*filter\n-A INPUT -i eth0 -m set --match-set pairs src,dst -j DROP\nCOMMIT\n";
+    let found = rules(&imported(&[source(Format::Iptables, text), source(Format::Ipset, sets)]));
+    assert_eq!(
+        found,
+        "{in: eth0, src: 10.0.0.1, proto: tcp, dport: 80, action: drop} \
+         {in: eth0, src: 10.0.0.2, proto: udp, dport: 53, action: drop}"
+    );
+}
+
 /// What the data plane may not be able to do yet is refused by the compiler, not by import.
 #[test]
 fn helpers_and_connlimit() {

@@ -339,10 +339,12 @@ fn set(not: bool, words: &mut Words, rule: &mut Rule) -> Result<(), String> {
     let key = match words.value("--match-set")?.as_str() {
         "src" => "src",
         "dst" => "dst",
+        "src,src" => "src,src",
+        "src,dst" => "src,dst",
+        "dst,src" => "dst,src",
+        "dst,dst" => "dst,dst",
         several => {
-            return Err(format!(
-                "set {name} is asked for {several}: a set holds addresses or ports, not both together"
-            ));
+            return Err(format!("set {name} is asked for {several}: a set holds addresses or ports"));
         }
     };
     rule.test(add(key, not, Asked::Set(name)));
