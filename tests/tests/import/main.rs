@@ -4,10 +4,13 @@
 //! The rulesets are in `tests/rulesets`: what ufw, firewalld, fail2ban and Docker made on Debian 12, and three written to have
 //! all that can be translated. Needs root, nftables, iptables, ipset and conntrack.
 
+#[allow(dead_code)] // other tests need more of it than this does
+#[path = "../bare_engine/mod.rs"]
+mod bare_engine;
 mod cases;
 mod kernel;
 // Of the recordings' harness: how packets are built, and a router made of config, compiler and engine.
-#[allow(dead_code)] // scenarios need more of both than this does
+#[allow(dead_code)] // as above
 #[path = "../conformance_engine/packet.rs"]
 mod packet;
 mod policy;
