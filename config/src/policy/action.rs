@@ -1,6 +1,6 @@
 //! What a rule can do with a packet: the action half of a rule.
 
-use crate::addr::IpRange;
+use crate::addr::{IpPrefix, IpRange};
 use crate::rate::Rate;
 use crate::system::TimeoutOverrides;
 
@@ -299,11 +299,13 @@ pub enum CtTimeout {
     Own(TimeoutOverrides),
 }
 
-/// Where a translation goes: an address or a pool, a port or a range; at least one of the two.
+/// Where a translation goes: an address or a pool, a port or a range, or both; or another prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NatTarget {
     /// The new address: one of this range. `None`: the address stays (`dnat` of a port alone).
     pub addr: Option<IpRange>,
+    /// The new prefix of the address, whose other bits stay; then the two others are `None`.
+    pub prefix: Option<IpPrefix>,
     /// The new port: one of this range. `None`: kept if it can be.
     pub ports: Option<PortRange>,
 }

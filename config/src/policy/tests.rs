@@ -169,8 +169,13 @@ fn translations_take_short_and_long_forms() {
     let target = |text: &str| {
         let text = format!("nat: {{prerouting: [{{proto: tcp, action: {{dnat: {text}}}}}]}}");
         let (policy, _) = read(&text);
-        let Action::Dnat(NatTarget { addr, ports }) = policy.hooks[0].rules[0].action.value else { panic!() };
+        let Action::Dnat(NatTarget { addr, ports, prefix }) = policy.hooks[0].rules[0].action.value else {
+            panic!()
+        };
         let show = |o: Option<String>| o.unwrap_or("-".into());
+        if let Some(prefix) = prefix {
+            return prefix.to_string();
+        }
         format!("{} {}", show(addr.map(|a| a.to_string())), show(ports.map(|p| p.to_string())))
     };
     assert_eq!(target("10.0.0.9"), "10.0.0.9-10.0.0.9 -");
@@ -180,6 +185,7 @@ fn translations_take_short_and_long_forms() {
     assert_eq!(target("'[2001:db8::1]:80'"), "2001:db8::1-2001:db8::1 80");
     assert_eq!(target("{to: 10.0.0.8-10.0.0.9, port: 1-2}"), "10.0.0.8-10.0.0.9 1-2");
     assert_eq!(target("{port: 8080}"), "- 8080");
+    assert_eq!(target("{prefix: 10.9.0.0/16}"), "10.9.0.0/16");
     let (policy, _) = read(
         "nat: {postrouting: [{action: masquerade}, {proto: tcp, action: {masquerade: {port: 1024-2048}}}]}",
     );

@@ -7,7 +7,7 @@ use sluice_config::policy::{
     Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
     Reject as AskedReject, Rule, Table,
 };
-use sluice_config::{Diagnostics, Policy, Span};
+use sluice_config::{Diagnostics, IpRange, Policy, Span};
 use sluice_engine::conntrack::{NatRange, Zone, ZoneId};
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
@@ -198,8 +198,12 @@ const fn lower_reject(reject: AskedReject) -> Reject {
 }
 
 fn lower_nat(target: &NatTarget) -> NatRange {
-    let addresses = target.addr.map(|range| (range.first(), range.last()));
-    NatRange { addresses, ports: lower_ports(target.ports) }
+    let range = target.addr.or(target.prefix.map(IpRange::from));
+    NatRange {
+        addresses: range.map(|range| (range.first(), range.last())),
+        ports: lower_ports(target.ports),
+        prefix: target.prefix.map(|prefix| prefix.len()),
+    }
 }
 
 fn lower_ports(ports: Option<PortRange>) -> Option<(u16, u16)> {

@@ -218,6 +218,9 @@ fn nat(target: &NatTarget) -> String {
         let one = to.first() == to.last();
         fields.put("to", quoted(&if one { to.first().to_string() } else { to.to_string() }));
     }
+    if let Some(prefix) = target.prefix {
+        fields.put("prefix", quoted(&prefix.to_string()));
+    }
     if let Some(ports) = target.ports {
         fields.put("port", port_range(ports));
     }

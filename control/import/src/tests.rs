@@ -261,7 +261,7 @@ fn targets_of_iptables() {
             "nat",
             "POSTROUTING",
             "-j NETMAP --to 10.0.0.0/8",
-            "refused: target NETMAP: prefixes are not mapped yet",
+            "refused: target NETMAP: it is `{snat: {prefix: …}}` in nat.postrouting and `{dnat: {prefix: …}}` elsewhere",
         ),
     ];
     for (table, chain, rule, expected) in cases {

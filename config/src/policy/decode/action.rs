@@ -3,7 +3,7 @@
 use sluice_wire::{Family, Protocol};
 
 use super::matches::{helper, value_and_mask};
-use crate::addr::IpRange;
+use crate::addr::{IpPrefix, IpRange};
 use crate::decode::{Reader, nearest, number};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
@@ -73,6 +73,8 @@ pub(super) fn imply(action: &Action, matches: &mut Matches) {
         Action::Reject(Reject::Icmpv6(_)) => Family::V6,
         Action::Snat(NatTarget { addr: Some(addr), .. })
         | Action::Dnat(NatTarget { addr: Some(addr), .. }) => addr.family(),
+        Action::Snat(NatTarget { prefix: Some(prefix), .. })
+        | Action::Dnat(NatTarget { prefix: Some(prefix), .. }) => prefix.family(),
         _ => return,
     };
     matches.family = Some(vec![family]);
@@ -197,10 +199,13 @@ fn notrack<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Notrack> {
     Some(Notrack { related: reader.boolean(related, "`related`")? })
 }
 
-/// `ADDR`, `ADDR:PORT`, or `{to: ADDR[-ADDR], port: A[-B]}`.
+/// `ADDR`, `ADDR:PORT`, `{to: ADDR[-ADDR], port: A[-B]}` or `{prefix: PREFIX}`.
 fn nat_target<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<NatTarget> {
     let Value::Map(_) = &node.value else { return reader.parsed(node, what, short_target) };
-    let fields = reader.fields(node, what, &["to", "port"])?;
+    let fields = reader.fields(node, what, &["to", "port", "prefix"])?;
+    if let Some(prefix) = fields.get("prefix") {
+        return nat_prefix(reader, prefix, what, fields.get("to").or(fields.get("port")));
+    }
     let before = reader.errors();
     let addr = fields.get("to").and_then(|node| reader.parsed(node, "`to`", str::parse::<IpRange>));
     let ports = fields.get("port").and_then(|node| reader.parsed(node, "`port`", str::parse::<PortRange>));
@@ -208,16 +213,31 @@ fn nat_target<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Optio
         return None;
     }
     if addr.is_none() && ports.is_none() {
-        reader.error(node.span, format!("{what} needs `to` or `port`"));
+        reader.error(node.span, format!("{what} needs `to`, `port` or `prefix`"));
         return None;
     }
-    Some(NatTarget { addr, ports })
+    Some(NatTarget { addr, ports, prefix: None })
+}
+
+/// A prefix that takes the place of the address's own (iptables' NETMAP); nothing else may stand beside it.
+fn nat_prefix<'a>(
+    reader: &mut Reader<'a>,
+    node: &Node<'a>,
+    what: &str,
+    beside: Option<&Node<'a>>,
+) -> Option<NatTarget> {
+    if let Some(beside) = beside {
+        reader.error(beside.span, format!("{what} has `prefix`, which keeps ports and stands alone"));
+        return None;
+    }
+    let prefix: IpPrefix = reader.parsed(node, "`prefix`", str::parse)?;
+    Some(NatTarget { addr: None, ports: None, prefix: Some(prefix) })
 }
 
 /// The short form. A port behind an IPv6 address needs brackets around the address.
 fn short_target(text: &str) -> Result<NatTarget, ValueError> {
     if let Ok(range) = text.parse() {
-        return Ok(NatTarget { addr: Some(range), ports: None });
+        return Ok(NatTarget { addr: Some(range), ports: None, prefix: None });
     }
     let error = || ValueError::new(format!("`{text}` is no address, ADDR:PORT or [ADDR]:PORT"));
     let (addr, ports) = match text.rfind(']') {
@@ -243,7 +263,7 @@ fn short_target(text: &str) -> Result<NatTarget, ValueError> {
         None if ports.is_empty() && addr.is_some() => None,
         None => return Err(error()),
     };
-    Ok(NatTarget { addr, ports })
+    Ok(NatTarget { addr, ports, prefix: None })
 }
 
 /// `{port: A[-B]}`; an empty map asks for no ports.

@@ -16,7 +16,7 @@ pub(crate) fn translated(
     ingress: Option<InterfaceId>,
 ) -> Option<Packet> {
     let address = match how {
-        Translate::Dnat(range) => range.addresses.map(|(first, _)| first),
+        Translate::Dnat(range) => range.of(packet.addrs.dst()).addresses.map(|(first, _)| first),
         Translate::Redirect(_) => own(interfaces, ingress?, packet.addrs.dst()),
         Translate::Snat(_) | Translate::Masquerade(_) => return None,
     };

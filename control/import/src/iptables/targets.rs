@@ -15,7 +15,7 @@ const REFUSED: [(&str, &str); 24] = [
     ("DSCP", "headers are not changed but by NAT"),
     ("ECN", "headers are not changed but by NAT"),
     ("HL", "headers are not changed but by NAT"),
-    ("NETMAP", "prefixes are not mapped yet"),
+    ("NETMAP", "it is `{snat: {prefix: …}}` in nat.postrouting and `{dnat: {prefix: …}}` elsewhere"),
     ("NFLOG", "there are no log groups: `{log: {prefix: …}}` writes to the service's log"),
     ("NFQUEUE", "packets are not handed to programs"),
     ("QUEUE", "packets are not handed to programs"),

@@ -144,7 +144,8 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
 /// The addresses and ports that a rule lets choose from.
 fn range(t: &Transit<'_, '_, '_>, rule: &Translate) -> ControlFlow<Verdict, NatRange> {
     let (address, ports) = match *rule {
-        Translate::Snat(range) | Translate::Dnat(range) => return ControlFlow::Continue(range),
+        Translate::Snat(range) => return ControlFlow::Continue(range.of(t.packet.addrs.src())),
+        Translate::Dnat(range) => return ControlFlow::Continue(range.of(t.packet.addrs.dst())),
         Translate::Masquerade(ports) => (borrowed(t), ports),
         Translate::Redirect(ports) => (own(t), ports),
     };

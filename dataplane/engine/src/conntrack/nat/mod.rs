@@ -18,7 +18,7 @@ mod choose;
 mod reservations;
 mod translations;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use sluice_wire::rewrite::Translation;
 use sluice_wire::{Addrs, Family, Packet, Protocol, Transport};
@@ -55,12 +55,31 @@ pub struct NatRange {
     pub addresses: Option<(IpAddr, IpAddr)>,
     /// Ports, in host order; of ICMP identifiers.
     pub ports: Option<(u16, u16)>,
+    /// Of the addresses this many bits are given, and the others stay (iptables' NETMAP).
+    pub prefix: Option<u8>,
 }
 
 impl NatRange {
     /// One address, whatever port.
     pub const fn address(address: IpAddr) -> NatRange {
-        NatRange { addresses: Some((address, address)), ports: None }
+        NatRange { addresses: Some((address, address)), ports: None, prefix: None }
+    }
+
+    /// What it is for a packet with this address: where the range is a prefix, one address.
+    pub fn of(&self, own: IpAddr) -> NatRange {
+        let (Some((network, _)), Some(length)) = (self.addresses, self.prefix) else { return *self };
+        NatRange::address(match (network, own) {
+            (IpAddr::V4(network), IpAddr::V4(own)) => {
+                let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
+                Ipv4Addr::from_bits(network.to_bits() & !host | own.to_bits() & host).into()
+            }
+            (IpAddr::V6(network), IpAddr::V6(own)) => {
+                let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
+                Ipv6Addr::from_bits(network.to_bits() & !host | own.to_bits() & host).into()
+            }
+            // Rules with addresses match their family alone.
+            _ => own,
+        })
     }
 }
 

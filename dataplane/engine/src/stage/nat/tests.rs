@@ -180,6 +180,32 @@ fn a_published_port_is_answered_from_where_it_was_asked() {
 }
 
 #[test]
+fn a_prefix_takes_the_place_of_another() {
+    for [client, other, server, ..] in WORLDS {
+        let (length, inside, outside) = match ip(client) {
+            IpAddr::V4(_) => (16, "10.1.0.0", "10.9.0.0"),
+            IpAddr::V6(_) => (64, "fd00:1::", "fd00:9::"),
+        };
+        let range = |to: &str| NatRange { prefix: Some(length), ..NatRange::address(ip(to)) };
+        let mut router = Router::new()
+            .rule(Hook::NatPostrouting, vec![out_by(SRV)], Action::Translate(Translate::Snat(range(outside))))
+            .rule(
+                Hook::NatPrerouting,
+                vec![Test::is(Match::Ingress([SRV].into()))],
+                Action::Translate(Translate::Dnat(range(inside))),
+            )
+            .ready();
+        for host in [client, other] {
+            let seen = host.replacen("10.1.", "10.9.", 1).replacen("fd00:1:", "fd00:9:", 1);
+            let query = udp(&between(CLI, host, server), (5000, 53), b"q");
+            assert_eq!(ends(&router.receive(CLI, &query).packet()), (ip(&seen), 5000, ip(server), 53));
+            let visit = udp(&between(SRV, server, &seen), (7000, 80), b"v");
+            assert_eq!(ends(&router.receive(SRV, &visit).packet()), (ip(server), 7000, ip(host), 80));
+        }
+    }
+}
+
+#[test]
 fn two_doors_to_one_server_do_not_mix_their_visitors() {
     let range = NatRange { ports: Some((80, 80)), ..NatRange::address(ip("10.1.0.2")) };
     let ports = PortMatch { own: PortSet::new(vec![(8080, 8081)]), sets: [].into() };
@@ -323,7 +349,7 @@ fn protocols_without_ports_share_an_address_one_at_a_time() {
 
 #[test]
 fn a_pool_gives_one_pair_of_hosts_always_the_same_address() {
-    let pool = NatRange { addresses: Some((ip("10.2.0.100"), ip("10.2.0.107"))), ports: None };
+    let pool = NatRange { addresses: Some((ip("10.2.0.100"), ip("10.2.0.107"))), ..NatRange::default() };
     let action = Action::Translate(Translate::Snat(pool));
     let mut router = Router::new().rule(Hook::NatPostrouting, vec![out_by(SRV)], action).ready();
     let mut seen = std::collections::BTreeSet::new();
