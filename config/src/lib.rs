@@ -20,7 +20,7 @@ mod yaml;
 
 pub use addr::{IpPrefix, IpRange};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, ValueError};
-pub use policy::{Policy, PolicySource};
+pub use policy::{Policy, PolicySource, ReadTimes};
 pub use rate::{Rate, RateUnit};
 pub use source::{Span, Spanned};
 pub use system::{InterfaceNames, System};

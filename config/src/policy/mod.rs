@@ -13,6 +13,7 @@ mod packet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,19 @@ pub struct Policy {
     pub tests: Vec<PolicyTest>,
     /// The text that it was read from, with the set files.
     pub source: PolicySource,
+    /// What reading it took.
+    pub took: ReadTimes,
+}
+
+/// How long the steps took in which a policy's text was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadTimes {
+    /// YAML to a tree.
+    pub tree: Duration,
+    /// The tree to the typed model, and all that may be wrong with it.
+    pub model: Duration,
+    /// What is valid and cannot have been meant.
+    pub warnings: Duration,
 }
 
 impl Policy {
@@ -98,12 +112,17 @@ impl Policy {
     ) -> Result<(Self, Diagnostics), Diagnostics> {
         let mut reader = Reader::new(name, text);
         let source = PolicySource { name: name.to_string(), text: text.to_string(), files: BTreeMap::new() };
+        let began = Instant::now();
         let tree = reader.tree();
+        let read = Instant::now();
         let policy = tree.and_then(|root| decode::policy(&mut reader, &root, source, files));
         let policy = policy.map(|policy| check::policy(&mut reader, policy, interfaces));
         match policy {
-            Some(policy) if reader.errors() == 0 => {
+            Some(mut policy) if reader.errors() == 0 => {
+                let checked = Instant::now();
                 lint::policy(&mut reader, &policy);
+                policy.took =
+                    ReadTimes { tree: read - began, model: checked - read, warnings: checked.elapsed() };
                 Ok((policy, reader.finish()))
             }
             _ => Err(reader.finish()),

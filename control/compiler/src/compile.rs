@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use sluice_config::policy::{
     Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
@@ -20,13 +21,14 @@ use crate::problems::Problems;
 use crate::sets::Sets;
 use crate::text;
 use crate::timeouts::RuleTimeouts;
-use crate::{Compiled, Names};
+use crate::{CompileTimes, Compiled, Names};
 
 /// Lines at once that a `log` rule with a limit writes, as nft's `limit` has it.
 const LOG_BURST: u32 = 5;
 
 /// The ruleset, its sets and its warnings; or all that stands in the way.
 pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<Compiled, Diagnostics> {
+    let began = Instant::now();
     let mut builder = RulesetBuilder::new();
     let sets = Sets::build(policy, &mut builder);
     let chains = policy.chains.keys().map(|name| (name.as_str(), builder.chain(name))).collect();
@@ -36,7 +38,9 @@ pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<
         builder,
         timeouts: RuleTimeouts::of(policy),
         problems: Problems::new(policy),
+        took: CompileTimes { sets: began.elapsed(), ..CompileTimes::default() },
     };
+    let began = Instant::now();
     for chain in &policy.hooks {
         compiler.hook(chain);
     }
@@ -45,6 +49,7 @@ pub(crate) fn compile(policy: &Policy, names: &Names, workers: usize) -> Result<
             compiler.rules(Target::Chain(id), name, &chain.rules);
         }
     }
+    compiler.took.rules = began.elapsed();
     compiler.finish(workers, &sets)
 }
 
@@ -54,6 +59,7 @@ struct Compiler<'a> {
     builder: RulesetBuilder,
     timeouts: RuleTimeouts,
     problems: Problems<'a>,
+    took: CompileTimes,
 }
 
 impl Compiler<'_> {
@@ -142,11 +148,13 @@ impl Compiler<'_> {
             };
             self.lowering.policy.chains.get(name).map_or(Span::default(), |chain| chain.span)
         };
+        let lowered = Instant::now();
         match self.builder.build(workers) {
             Ok(ruleset) => {
                 let warnings = self.problems.finish()?;
                 let sets = sets.named(self.lowering.policy);
-                Ok(Compiled { ruleset, timeouts: self.timeouts, warnings, tests: 0, sets })
+                self.took.classifiers = lowered.elapsed();
+                Ok(Compiled { ruleset, timeouts: self.timeouts, warnings, tests: 0, sets, took: self.took })
             }
             Err(error) => {
                 self.problems.error(span_of(&error), None, error.to_string());

@@ -7,6 +7,7 @@
 //! Not here: publishing a ruleset to workers, and judging packets.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::ruleset::Ruleset;
@@ -45,6 +46,21 @@ pub struct Compiled {
     pub tests: usize,
     /// The named sets.
     pub sets: BTreeMap<String, NamedSet>,
+    /// What compiling it took.
+    pub took: CompileTimes,
+}
+
+/// How long the steps of compiling took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompileTimes {
+    /// Sets.
+    pub sets: Duration,
+    /// From the typed model to the engine's rules.
+    pub rules: Duration,
+    /// Chains laid out, and classifiers.
+    pub classifiers: Duration,
+    /// The policy's own tests, with a ruleset of their own.
+    pub tests: Duration,
 }
 
 /// Compiles a policy, with counters for `workers` workers.
@@ -64,10 +80,12 @@ pub fn check(policy: &Policy, system: Option<&System>, workers: usize) -> Result
     let names = system.map_or_else(|| Names::as_given(policy), Names::of);
     let mut compiled = compile(policy, &names, workers)?;
     if !policy.tests.is_empty() {
+        let began = Instant::now();
         // Tests take tokens from limits, and count: they get a ruleset of their own.
         let own = compile::compile(policy, &names, 1)?;
         let (passed, warnings) = trial::run(policy, &own.ruleset, &names, system)?;
         compiled.tests = passed;
+        compiled.took.tests = began.elapsed();
         compiled.warnings.append(warnings);
     }
     Ok(compiled)

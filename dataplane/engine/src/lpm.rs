@@ -129,6 +129,14 @@ impl<K: LpmKey> Lpm<K> {
         table
     }
 
+    /// What it keeps, in bytes.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.root)
+            + size_of_val(&*self.nodes)
+            + size_of_val(&*self.leaves)
+            + size_of_val(&*self.tails)
+    }
+
     /// The value of the longest prefix that `key` lies in.
     #[inline]
     pub fn lookup(&self, key: K) -> Option<u32> {

@@ -9,7 +9,9 @@ mod together;
 
 use std::collections::BTreeMap;
 
-use super::{Action, ChainPolicy, HookChain, Matches, Policy, PolicySource, Rule, Table, UserChain, Zone};
+use super::{
+    Action, ChainPolicy, HookChain, Matches, Policy, PolicySource, ReadTimes, Rule, Table, UserChain, Zone,
+};
 use crate::decode::{Reader, nearest};
 use crate::source::Spanned;
 use crate::system::TimeoutOverrides;
@@ -45,7 +47,7 @@ pub(super) fn policy<'a>(
     }
     let tests = fields.get("tests").map(|node| packet::tests(reader, node)).unwrap_or_default();
     let source = PolicySource { files: read, ..source };
-    Some(Policy { zones, sets, chains, hooks, timeouts, tests, source })
+    Some(Policy { zones, sets, chains, hooks, timeouts, tests, source, took: ReadTimes::default() })
 }
 
 fn zones<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Zones {

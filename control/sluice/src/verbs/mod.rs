@@ -7,4 +7,5 @@ pub(crate) mod import;
 pub(crate) mod policy;
 pub(crate) mod set;
 pub(crate) mod show;
+pub(crate) mod stats;
 pub(crate) mod top;

@@ -11,6 +11,7 @@ use sluice_config::{Diagnostics, InterfaceNames, Policy, PolicySource, System};
 
 use crate::client::{Client, refused};
 use crate::print::{print_json, print_line};
+use crate::verbs::stats::Stats;
 use crate::{Failure, Outcome};
 
 #[derive(Debug, Args)]
@@ -23,6 +24,9 @@ pub(crate) struct CheckArgs {
     /// Warnings are errors.
     #[arg(long)]
     strict: bool,
+    /// Say where compile time and memory go.
+    #[arg(long)]
+    stats: bool,
 }
 
 #[derive(Debug, Args)]
@@ -70,17 +74,22 @@ impl From<Flows> for FlowHandling {
 pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
     readable(&args.policy)?;
     let mut found = Diagnostics::new();
-    let mut passed = None;
+    let (mut passed, mut stats) = (None, None);
     match judge(args, &mut found) {
-        Ok(tests) => passed = Some(tests),
+        Ok((tests, of)) => (passed, stats) = (Some(tests), args.stats.then_some(of)),
         Err(errors) => found.append(errors),
     }
     let refused = found.has_errors() || (args.strict && !found.is_empty()) || passed.is_none();
     let (errors, warnings) = (found.errors().count(), found.warnings().count());
     if json {
-        print_json(&serde_json::json!({"valid": !refused, "tests": passed, "diagnostics": found}))?;
+        let mut reply = serde_json::json!({"valid": !refused, "tests": passed, "diagnostics": found});
+        if let (Some(stats), Some(fields)) = (&stats, reply.as_object_mut()) {
+            fields.insert("stats".into(), serde_json::json!(stats));
+        }
+        print_json(&reply)?;
     } else {
         found.iter().for_each(|d| eprintln!("{d}"));
+        stats.iter().try_for_each(Stats::print)?;
     }
     if refused {
         return Err(Failure::No(Some(format!(
@@ -95,8 +104,8 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
     if json { Ok(()) } else { print_line(&format!("{}: valid{tests}", args.policy.display())) }
 }
 
-/// Warnings go to `found`; the number of tests that passed.
-fn judge(args: &CheckArgs, found: &mut Diagnostics) -> Result<usize, Diagnostics> {
+/// Warnings go to `found`; the number of tests that passed, and what it all took.
+fn judge(args: &CheckArgs, found: &mut Diagnostics) -> Result<(usize, Stats), Diagnostics> {
     let system = match &args.config {
         Some(path) => {
             let (system, warnings) = System::load(path)?;
@@ -109,8 +118,9 @@ fn judge(args: &CheckArgs, found: &mut Diagnostics) -> Result<usize, Diagnostics
     let (policy, warnings) = Policy::load(&args.policy, names.as_ref())?;
     found.append(warnings);
     let compiled = sluice_compiler::check(&policy, system.as_ref(), 1)?;
+    let stats = Stats::of(&policy, &compiled);
     found.append(compiled.warnings);
-    Ok(compiled.tests)
+    Ok((compiled.tests, stats))
 }
 
 #[derive(Debug, Args)]

@@ -44,6 +44,11 @@ impl AddressSet {
         }
     }
 
+    /// What it keeps, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.v4.bytes() + self.v6.bytes()
+    }
+
     /// Its IPv4 addresses, as ranges in order and apart.
     pub(super) fn ranges_v4(&self) -> &[(u32, u32)] {
         &self.v4.ranges
@@ -117,6 +122,10 @@ impl<K: LpmKey + Bits> Side<K> {
             Lpm::build(prefixes.map(|(key, len)| (key, len, 0)))
         });
         Side { ranges: ranges.into_boxed_slice(), trie }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.ranges) + self.trie.as_ref().map_or(0, Lpm::bytes)
     }
 
     #[inline]

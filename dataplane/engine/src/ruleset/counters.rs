@@ -44,6 +44,11 @@ impl RuleCounters {
         }
     }
 
+    /// What one worker's take, in bytes.
+    pub(super) fn bytes_of_worker(&self) -> usize {
+        self.workers.first().map_or(0, |lines| size_of_val(&**lines))
+    }
+
     /// Adds to a counter. Each worker number has one writer: a plain load and store.
     #[inline]
     pub(super) fn add(&self, worker: WorkerId, id: CounterId, packets: u64, bytes: u64) {

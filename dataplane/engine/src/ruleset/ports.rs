@@ -52,6 +52,11 @@ impl PortSet {
         self.ranges.is_empty()
     }
 
+    /// What it keeps, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.ranges) + self.bitmap.as_ref().map_or(0, |words| size_of_val(&**words))
+    }
+
     /// Its ports, as ranges in order.
     pub fn ranges(&self) -> &[(u16, u16)] {
         &self.ranges
