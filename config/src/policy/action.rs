@@ -34,7 +34,7 @@ pub enum Action {
     /// The packet is UNTRACKED. Not terminal.
     Notrack(Notrack),
     /// The flow gets this helper. Not terminal.
-    Helper(Helper),
+    Helper(AssignedHelper),
     /// Source translation. Terminal in its hook.
     Snat(NatTarget),
     /// Source translation to the address of the outgoing interface, to these ports if given. Terminal in its hook.
@@ -277,6 +277,15 @@ impl Helper {
             Self::Tftp => "tftp",
         }
     }
+}
+
+/// `helper`: a helper, and how much it believes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AssignedHelper {
+    /// Which.
+    pub helper: Helper,
+    /// `loose`: whether an address may be announced that is not the announcer's own. FTP alone has it.
+    pub loose: bool,
 }
 
 /// A zone of connection tracking: the same tuple in two zones is two flows. Source: nft(8), "ct zone".

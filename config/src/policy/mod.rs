@@ -25,8 +25,8 @@ use crate::source::{Span, Spanned, folder, read_text};
 use crate::system::{InterfaceNames, TimeoutOverrides};
 
 pub use action::{
-    Action, ChainPolicy, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Notrack,
-    Reject, RejectReason,
+    Action, AssignedHelper, ChainPolicy, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet,
+    NatTarget, Notrack, Reject, RejectReason,
 };
 pub use matches::{
     AddrKind, AddrMatch, ConnLimit, CtDir, CtOrig, CtState, CtStatus, IcmpMatch, InterfaceMatch, Limit,

@@ -176,6 +176,9 @@ pub struct Flow {
     /// Its zone, where it is in one other than 0 for both directions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<u16>,
+    /// Its helper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub helper: Option<String>,
     /// Seconds since it was made, where timestamps are on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age: Option<u64>,

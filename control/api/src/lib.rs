@@ -30,12 +30,16 @@
 //! | `POST /v1/conntrack/delete` | [`FlowFilter`] | NDJSON: each deleted [`Flow`] a line, then one [`ListEnd`] |
 //! | `POST /v1/conntrack/update` | [`UpdateRequest`] | NDJSON: each changed [`Flow`] a line, then one [`ListEnd`] |
 //! | `POST /v1/conntrack/watch` | [`WatchRequest`] | NDJSON without end: a [`WatchLine`] a line |
+//! | `POST /v1/conntrack/expect/list` | [`ExpectationFilter`] | NDJSON: an [`Expectation`] a line, then one [`ExpectationsEnd`] |
+//! | `POST /v1/conntrack/expect/delete` | [`ExpectationFilter`] | NDJSON: each deleted [`Expectation`] a line, then one [`ExpectationsEnd`] |
+//! | `POST /v1/conntrack/expect/watch` | [`ExpectationFilter`] | NDJSON without end: an [`ExpectationWatchLine`] a line |
 //! | `POST /v1/conntrack/flush` | | [`Deleted`] |
 //! | `POST /v1/conntrack/top` | [`TopRequest`] | [`Top`] |
 //! | `GET /v1/conntrack/stats` | | `[`[`ConntrackStats`]`]`, one for each worker |
 //!
 //! A listing that ends without [`ListEnd`] was cut short: the daemon stopped, or the reader was too slow.
 
+mod expect;
 mod explain;
 mod flows;
 mod policy;
@@ -43,6 +47,7 @@ mod show;
 mod top;
 mod watch;
 
+pub use expect::{Expectation, ExpectationEvent, ExpectationFilter, ExpectationWatchLine, ExpectationsEnd};
 pub use explain::{ExplainRequest, ExplainedChain, ExplainedMatch, ExplainedRule, Explanation, Step};
 pub use flows::{
     ConntrackStats, Deleted, Flow, FlowChange, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine,

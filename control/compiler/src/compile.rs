@@ -10,13 +10,14 @@ use sluice_config::policy::{
 };
 use sluice_config::{Diagnostics, IpRange, Policy, Span};
 use sluice_engine::conntrack::{NatRange, Zone, ZoneId};
+use sluice_engine::helper::Assigned;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
     Action, BuildError, ChainId, Hook, MarkSet, Policy as Fallback, Reject, RuleInfo, RuleSpec,
     RulesetBuilder, Target, Translate,
 };
 
-use crate::lower::Lowering;
+use crate::lower::{Lowering, lower_helper};
 use crate::problems::Problems;
 use crate::sets::Sets;
 use crate::text;
@@ -119,11 +120,15 @@ impl Compiler<'_> {
             Asked::Log(log) => Action::Log(log.limit.map(|rate| {
                 Arc::new(Limit::new(rate.count, rate.unit.duration(), LOG_BURST, LimitPer::Rule))
             })),
-            Asked::Helper(helper) => {
-                let message = format!("helpers are not supported by this version: {}", helper.name());
-                self.problems.error(rule.action.span, Some(rule), message);
-                return None;
-            }
+            Asked::Helper(asked) => match lower_helper(asked.helper) {
+                Some(helper) => Action::Helper(Assigned { helper, loose: asked.loose }),
+                None => {
+                    let name = asked.helper.name();
+                    let message = format!("this helper is not supported by this version: {name}");
+                    self.problems.error(rule.action.span, Some(rule), message);
+                    return None;
+                }
+            },
             Asked::Snat(target) => Action::Translate(Translate::Snat(lower_nat(target))),
             Asked::Dnat(target) => Action::Translate(Translate::Dnat(lower_nat(target))),
             Asked::Masquerade(ports) => Action::Translate(Translate::Masquerade(lower_ports(*ports))),

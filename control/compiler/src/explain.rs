@@ -343,7 +343,8 @@ fn of_flow(live: &OfFlow) -> CtInfo {
         (false, false) => CtState::New,
     };
     let original = crate::recheck::original(&flow.original);
-    CtInfo { state, direction: live.direction, status: flow.status, mark: flow.mark, original }
+    let (direction, helper) = (live.direction, flow.announced_by);
+    CtInfo { state, direction, status: flow.status, mark: flow.mark, original, helper }
 }
 
 fn pool(range: &NatRange) -> String {

@@ -5,12 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use sluice_config::policy::{
-    AddrKind, AddrMatch, ConnLimit as Connlimit, CtDir, CtState as State, CtStatus, IcmpMatch as Icmp,
-    InterfaceMatch, Limit as Limited, LimitPer as Per, MarkMatch as Mark, Matches, NumberRange,
-    PortMatch as Port, Rule,
+    AddrKind, AddrMatch, ConnLimit as Connlimit, CtDir, CtState as State, CtStatus, Helper,
+    IcmpMatch as Icmp, InterfaceMatch, Limit as Limited, LimitPer as Per, MarkMatch as Mark, Matches,
+    NumberRange, PortMatch as Port, Rule,
 };
 use sluice_config::{Policy, Spanned};
 use sluice_engine::conntrack::{ConnLimit, CtState, Direction, Status};
+use sluice_engine::helper as engine;
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
@@ -58,10 +59,15 @@ impl Lowering<'_> {
         lower(matches.in_interface.as_ref().map(|list| interfaces(list).map(Match::Ingress)));
         lower(matches.out_interface.as_ref().map(|list| interfaces(list).map(Match::Egress)));
         if let Some(helpers) = &matches.ct_helper {
-            let names = helpers.iter().map(|helper| helper.name()).collect::<Vec<_>>().join(", ");
-            let message = format!("this never matches: helpers ({names}) are not supported by this version");
-            problems.warning(rule.span, Some(rule), message);
-            out.push(Match::Absent);
+            let known: Vec<_> = helpers.iter().filter_map(|helper| lower_helper(*helper)).collect();
+            if known.len() < helpers.len() {
+                let names = helpers.iter().filter(|helper| lower_helper(**helper).is_none());
+                let names = names.map(|helper| helper.name()).collect::<Vec<_>>().join(", ");
+                let message =
+                    format!("this never matches: helpers ({names}) are not supported by this version");
+                problems.warning(rule.span, Some(rule), message);
+            }
+            out.push(Match::Helper(known.into()));
         }
         self.addresses_and_ports(matches, out);
         headers(matches, out);
@@ -138,6 +144,15 @@ impl Lowering<'_> {
             }
         }
         PortMatch { own: PortSet::new(own), sets: sets.into() }
+    }
+}
+
+/// The engine's helper of a name; None for one that it does not have.
+pub(crate) const fn lower_helper(helper: Helper) -> Option<engine::Helper> {
+    match helper {
+        Helper::Ftp => Some(engine::Helper::Ftp),
+        Helper::Tftp => Some(engine::Helper::Tftp),
+        Helper::Amanda | Helper::Irc | Helper::Pptp | Helper::Sip => None,
     }
 }
 

@@ -51,6 +51,7 @@ impl Recheck<'_> {
             status: Status(flow.status.0 & FROM_THE_BEGINNING.0),
             mark: if expected { flow.mark } else { 0 },
             original: original(&flow.original),
+            helper: flow.announced_by,
         };
         self.passes(flow, Direction::Original, path, TcpFlags::SYN, info)
     }
@@ -68,7 +69,8 @@ impl Recheck<'_> {
             };
             let flags = if answered { TcpFlags::ACK } else { TcpFlags::SYN };
             let (status, mark, original) = (flow.status, flow.mark, original(&flow.original));
-            let info = CtInfo { state, direction, status, mark, original };
+            let helper = flow.announced_by;
+            let info = CtInfo { state, direction, status, mark, original, helper };
             path.is_none_or(|path| self.passes(flow, direction, path, flags, info))
         };
         goes(Direction::Original, there) && goes(Direction::Reply, back)
@@ -204,6 +206,8 @@ state: s
             status: Status::SEEN_REPLY.with(Status::ASSURED).with(Status::CONFIRMED),
             mark: 0,
             zone: sluice_engine::conntrack::Zone::default(),
+            helper: None,
+            announced_by: None,
             ingress: None,
             accounting: None,
             start: None,

@@ -4,9 +4,9 @@ use std::fmt::{Display, Write};
 
 use sluice_config::Spanned;
 use sluice_config::policy::{
-    Action, AddrKind, AddrMatch, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode, IcmpMatch,
-    Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, Notrack, NumberRange, PortMatch, PortRange,
-    Reject, RejectReason, Rule,
+    Action, AddrKind, AddrMatch, AssignedHelper, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode,
+    IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, Notrack, NumberRange, PortMatch,
+    PortRange, Reject, RejectReason, Rule,
 };
 use sluice_wire::Family;
 
@@ -103,7 +103,10 @@ fn action(action: &Action) -> String {
         Action::Reject(how) => reject(*how),
         Action::Notrack(Notrack { related: true }) => format!("{{{name}: {{related: true}}}}"),
         Action::Jump(chain) | Action::Goto(chain) => format!("{{{name}: {chain}}}"),
-        Action::Helper(helper) => format!("{{{name}: {}}}", helper.name()),
+        Action::Helper(AssignedHelper { helper, loose: false }) => format!("{{{name}: {}}}", helper.name()),
+        Action::Helper(AssignedHelper { helper, loose: true }) => {
+            format!("{{{name}: {{name: {}, loose: true}}}}", helper.name())
+        }
         Action::Snat(to) | Action::Dnat(to) => format!("{{{name}: {{{}}}}}", nat(to)),
         Action::Masquerade(Some(ports)) => format!("{{{name}: {{port: {}}}}}", port_range(*ports)),
         Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", port_range(*ports)),

@@ -413,5 +413,5 @@ pub(crate) fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtIn
         }
         _ => (Direction::Original, OriginalTuple { src, dst, sport, dport }),
     };
-    CtInfo { state, direction, status, mark: test.ct_mark.unwrap_or(0), original }
+    CtInfo { state, direction, status, mark: test.ct_mark.unwrap_or(0), original, helper: None }
 }

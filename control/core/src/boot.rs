@@ -158,7 +158,7 @@ impl Boot {
         system::share_out(&budget, &self.system.conntrack, flow_capacity);
         system::count_for(&budget, &world.ruleset, flow_capacity);
         let reservations = Reservations::new(flow_capacity);
-        if count > 1 && world.ruleset.translates() {
+        if count > 1 && world.ruleset.moves_flows() {
             reservations.prepare();
         }
         Launch {

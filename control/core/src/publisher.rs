@@ -71,7 +71,7 @@ impl Publisher {
         let mut world = World::clone(&old);
         world.generation = Generation(old.generation.0.wrapping_add(1));
         change(&mut world);
-        if world.ruleset.translates() && self.workers.ids().count() > 1 {
+        if world.ruleset.moves_flows() && self.workers.ids().count() > 1 {
             self.reservations.prepare();
         }
         let generation = world.generation;

@@ -11,6 +11,9 @@ use sluice_engine::ruleset::Ruleset;
 use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
 use sluice_wire::{MacAddr, Protocol};
 
+/// Expectations at once, where the file does not say: the kernel's number for as many buckets as it has by default.
+const EXPECT_MAX: u32 = 4096;
+
 /// A device of the system file with what is on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortPlan {
@@ -101,6 +104,7 @@ fn conntrack_settings(
         tcp_be_liberal: from.tcp_be_liberal,
         tcp_ignore_invalid_rst: from.tcp_ignore_invalid_rst,
         tcp_max_retrans: from.tcp_max_retrans,
+        expect_max: from.expect_max.unwrap_or(EXPECT_MAX),
         frag_high_thresh: from.frag_high_thresh,
         timeouts: timeouts(&from.timeouts),
         own_timeouts,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sluice_engine::conntrack::{EventKinds, EventSink, FlowEvent, Watch};
+use sluice_engine::conntrack::{EventKinds, EventSink, ExpectationEvent, FlowEvent, Watch};
 use sluice_engine::ids::WorkerId;
 use sluice_engine::message::Command;
 use tokio::sync::broadcast;
@@ -38,17 +38,37 @@ const CARRIED: usize = 256;
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::large_enum_variant)] // nearly all are events, and each is copied into a ring
 pub(crate) enum Item {
-    /// Something happened to a flow of this worker, at this time in microseconds since 1970.
-    Event(WorkerId, u64, FlowEvent),
+    /// Something happened at this worker, at this time in microseconds since 1970.
+    Event(WorkerId, u64, Told),
     /// Events were lost here.
     Lost(u64),
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+#[allow(clippy::large_enum_variant)] // of nearly the same size, and copied into a ring
+pub(crate) enum Told {
+    /// To a flow.
+    Flow(FlowEvent),
+    /// To an expectation of a helper.
+    Expectation(ExpectationEvent),
+}
+
+impl Told {
+    /// When, in nanoseconds of the workers' clock.
+    fn at(&self) -> u64 {
+        match self {
+            Told::Flow(event) => event.at,
+            Told::Expectation(event) => event.at,
+        }
+    }
 }
 
 /// A worker's queue.
 #[derive(Debug)]
 struct Queue {
-    sender: Sender<FlowEvent>,
-    receiver: Receiver<FlowEvent>,
+    sender: Sender<Told>,
+    receiver: Receiver<Told>,
     lost: AtomicU64,
 }
 
@@ -56,6 +76,12 @@ impl Queue {
     fn new() -> Queue {
         let (sender, receiver) = bounded(QUEUE);
         Queue { sender, receiver, lost: AtomicU64::new(0) }
+    }
+
+    fn put(&self, told: Told) {
+        if self.sender.try_send(told).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Forgets what is left of an earlier watch.
@@ -68,9 +94,11 @@ impl Queue {
 impl EventSink for Queue {
     // The receiver is never waited on, so there is nobody to wake.
     fn take(&self, event: &FlowEvent) {
-        if self.sender.try_send(*event).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.put(Told::Flow(*event));
+    }
+
+    fn take_expectation(&self, event: &ExpectationEvent) {
+        self.put(Told::Expectation(*event));
     }
 }
 
@@ -216,7 +244,7 @@ async fn carry(queues: Vec<Arc<Queue>>, watchers: broadcast::Sender<Item>) {
 /// Carries some events from each queue, oldest first; whether there may be more.
 fn carry_some(
     queues: &[Arc<Queue>],
-    found: &mut Vec<(WorkerId, FlowEvent)>,
+    found: &mut Vec<(WorkerId, Told)>,
     watchers: &broadcast::Sender<Item>,
 ) -> bool {
     found.clear();
@@ -227,12 +255,12 @@ fn carry_some(
         more |= found.len() - before == CARRIED;
         lost += queue.lost.swap(0, Ordering::Relaxed);
     }
-    found.sort_by_key(|(_, event)| event.at);
+    found.sort_by_key(|(_, event)| event.at());
     // The newest happened just now, the others so much earlier as their own clock says.
-    let newest = found.last().map_or(0, |(_, event)| event.at);
+    let newest = found.last().map_or(0, |(_, event)| event.at());
     let now = (unix_time() * 1e6) as u64;
     for (worker, event) in found.drain(..) {
-        let time = now - (newest - event.at) / 1000;
+        let time = now - (newest - event.at()) / 1000;
         // That nobody listens any more is no error.
         let _ = watchers.send(Item::Event(worker, time, event));
     }

@@ -106,7 +106,8 @@ impl Workers {
         let request = match &event {
             Event::Listed { request, .. }
             | Event::Deleted { request, .. }
-            | Event::Updated { request, .. } => *request,
+            | Event::Updated { request, .. }
+            | Event::Expectations { request, .. } => *request,
             _ => return Some(event),
         };
         if let Some(asker) = locked(&self.requests).remove(&request) {

@@ -96,6 +96,14 @@ pub struct ConntrackCounters {
     pub search_restart: Counter,
     /// Entries removed from a table that had refused a packet: unassured ones and those that are closing.
     pub swept: Counter,
+    /// Expectations made.
+    pub expect_create: Counter,
+    /// Expectations gone: used up, run out or deleted.
+    pub expect_delete: Counter,
+    /// Flows that were expected.
+    pub expect_new: Counter,
+    /// Expectations that wait now (gauge).
+    pub expectations: Counter,
     /// Entries in places that are kept for the router's own traffic, when they were made.
     pub reserved: Counter,
     /// Entries that no room was left to count for their source's quota.

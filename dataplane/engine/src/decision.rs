@@ -13,7 +13,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 
-use crate::conntrack::{ActionId, Conntrack, CtState, Direction, FlowHandle, Stored};
+use crate::conntrack::{ActionId, Conntrack, CtState, Direction, FlowHandle, Status, Stored};
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
 use crate::ruleset::{Counted, CounterId, Effects};
@@ -184,7 +184,10 @@ pub(crate) fn remember(t: &mut Transit<'_, '_, '_>, verdict: Verdict) {
     else {
         return;
     };
-    let storable = t.effects.is_storable() && !t.once_only && !t.in_pieces && !t.packet.options;
+    // The payload of a flow with a helper is looked at.
+    let has_helper = t.ct.is_some_and(|ct| ct.status.contains(Status::HELPED));
+    let storable =
+        !has_helper && t.effects.is_storable() && !t.once_only && !t.in_pieces && !t.packet.options;
     if !storable {
         return;
     }

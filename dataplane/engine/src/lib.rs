@@ -10,6 +10,7 @@ pub mod counters;
 mod decision;
 pub mod engine;
 pub mod frame;
+pub mod helper;
 pub mod ids;
 pub mod limit;
 pub mod lpm;

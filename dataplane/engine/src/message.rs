@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::conntrack::{FlowChange, FlowFilter, FlowId, FlowRecord, Watch};
+use crate::conntrack::{
+    ExpectationFilter, ExpectationRecord, FlowChange, FlowFilter, FlowId, FlowRecord, Watch,
+};
 use crate::ids::{Generation, InterfaceId, WorkerId};
 use crate::world::{NeighbourKey, World};
 
@@ -79,6 +81,19 @@ pub enum Command {
         /// Flows, as many as its capacity.
         batch: Vec<FlowRecord>,
     },
+    /// Fill `batch` up to its capacity with expectations of helpers that match, from `cursor` on.
+    Expectations {
+        /// Names the request.
+        request: RequestId,
+        /// Where to go on.
+        cursor: Cursor,
+        /// Which.
+        filter: Arc<ExpectationFilter>,
+        /// Whether they are deleted.
+        delete: bool,
+        /// Expectations, as many as its capacity.
+        batch: Vec<ExpectationRecord>,
+    },
     /// Tell what happens to flows from now on, or nothing any more.
     Watch(Option<Watch>),
     /// Leave the poll loop.
@@ -131,6 +146,17 @@ pub enum Event {
         next: Option<Cursor>,
         /// Flows as they are now; those that were so already are not among them.
         batch: Vec<FlowRecord>,
+    },
+    /// Answer to [`Command::Expectations`].
+    Expectations {
+        /// Names the request.
+        request: RequestId,
+        /// The worker that answers.
+        worker: WorkerId,
+        /// Where to go on; None at the end of the shard.
+        next: Option<Cursor>,
+        /// Expectations, as many as its capacity.
+        batch: Vec<ExpectationRecord>,
     },
     /// ARP or neighbour discovery received on `interface`.
     Punted {

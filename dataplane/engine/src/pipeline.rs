@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use crate::ruleset::Hook;
 use crate::stage::{
-    confirm, deliver, filter, mtu, nat, options, redirect, route, source, track, transmit, ttl,
+    confirm, deliver, filter, helper, mtu, nat, options, redirect, route, source, track, transmit, ttl,
 };
 use crate::transit::{Destination, Transit};
 use crate::verdict::Verdict;
@@ -37,6 +37,7 @@ pub(crate) fn received(t: &mut Transit<'_, '_, '_>) -> End {
 fn input(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::FilterInput)?;
     nat::input(t)?;
+    helper::help(t)?;
     confirm::confirm(t)?;
     deliver::deliver(t)
 }
@@ -75,6 +76,7 @@ pub(crate) fn sent(t: &mut Transit<'_, '_, '_>) -> End {
 fn postrouting(t: &mut Transit<'_, '_, '_>) -> End {
     filter::at(t, Hook::ManglePostrouting)?;
     nat::postrouting(t)?;
+    helper::help(t)?;
     confirm::confirm(t)?;
     options::fill(t);
     transmit::transmit(t)

@@ -6,6 +6,7 @@ pub(crate) mod confirm;
 pub(crate) mod defrag;
 pub(crate) mod deliver;
 pub(crate) mod filter;
+pub(crate) mod helper;
 pub(crate) mod invalid;
 pub(crate) mod link;
 pub(crate) mod mtu;

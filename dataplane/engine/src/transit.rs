@@ -179,7 +179,12 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
                 self.flow = Some(InFlow { flow, direction, state });
                 self.bench.conntrack.info(flow, direction, state)
             }
-            Tracked::New(pending) => Some(self.begins.insert(pending).info()),
+            Tracked::New(pending) => {
+                let begins = self.begins.insert(pending);
+                // One that was announced is translated already, as its master is.
+                self.mapping = begins.follows_master().then(|| begins.mapping()).flatten();
+                Some(begins.info())
+            }
             Tracked::RelatedUntracked(about) => Some(CtInfo::about_untracked(about)),
             Tracked::Untracked => Some(CtInfo::without_flow(CtState::Untracked)),
             Tracked::Invalid | Tracked::Drop(_) => None,

@@ -114,6 +114,12 @@ drop_reasons! {
     NatInterface = "nat_interface",
     /// An ICMP redirect about a translated flow, whose addresses mean nothing to the one it is for.
     NatRedirect = "nat_redirect",
+    /// A command that a helper reads is cut by the end of its segment: it comes again, whole.
+    HelperPart = "helper_part",
+    /// What a helper read of could not be expected: another one expects it, or there are too many.
+    HelperExpectation = "helper_expectation",
+    /// What a helper read of could not be written anew for the addresses that the flow is translated to.
+    HelperRewrite = "helper_rewrite",
     /// No route to the destination, and no error could or should be sent.
     NoRoute = "no_route",
     /// A blackhole route.

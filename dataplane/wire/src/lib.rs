@@ -31,6 +31,7 @@ pub mod rewrite;
 #[cfg(test)]
 mod samples;
 mod shard;
+pub mod splice;
 pub mod split;
 pub mod tcp;
 mod transport;

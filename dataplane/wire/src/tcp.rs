@@ -17,12 +17,12 @@ pub(crate) const CHECKSUM: usize = 16;
 /// The data offset byte of a header without options.
 pub(crate) const PLAIN: u8 = ((HEADER / 4) << 4) as u8;
 
-const OPTION_END: u8 = 0;
-const OPTION_NOP: u8 = 1;
+pub(crate) const OPTION_END: u8 = 0;
+pub(crate) const OPTION_NOP: u8 = 1;
 const OPTION_MSS: u8 = 2;
 const OPTION_WINDOW_SCALE: u8 = 3;
 const OPTION_SACK_PERMITTED: u8 = 4;
-const OPTION_SACK: u8 = 5;
+pub(crate) const OPTION_SACK: u8 = 5;
 const OPTION_TIMESTAMPS: u8 = 8;
 
 /// A SACK option has room for no more, 40 bytes of options being the most.

@@ -36,7 +36,10 @@ impl Worker {
                 Ok(command) => {
                     let is_long = matches!(
                         command,
-                        Command::List { .. } | Command::Delete { .. } | Command::Update { .. }
+                        Command::List { .. }
+                            | Command::Delete { .. }
+                            | Command::Update { .. }
+                            | Command::Expectations { .. }
                     );
                     self.obey(command);
                     if is_long {
@@ -74,6 +77,11 @@ impl Worker {
             Command::Update { request, cursor, filter, change, mut batch } => {
                 let next = self.engine.conntrack().change(now, cursor, &filter, &change, &mut batch);
                 self.shell.notices.answer(Event::Updated { request, worker, next, batch });
+            }
+            Command::Expectations { request, cursor, filter, delete, mut batch } => {
+                let conntrack = self.engine.conntrack();
+                let next = conntrack.expectations(now, cursor, &filter, delete, &mut batch);
+                self.shell.notices.answer(Event::Expectations { request, worker, next, batch });
             }
             Command::Watch(watch) => self.engine.conntrack().watch(watch),
             Command::Stop => {}

@@ -132,6 +132,7 @@ fn action(from: &Value) -> Value {
             json!({key: target})
         }
         "redirect" => json!({"redirect": value["port"]}),
+        "helper" => json!({"helper": value["name"]}),
         "ct_mark_set" => json!({"ct_mark": value}),
         "mark_set" => json!({"mark": value}),
         _ => from.clone(),

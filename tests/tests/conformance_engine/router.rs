@@ -7,7 +7,7 @@ use serde_json::Value;
 use sluice_compiler::{Names, TimeoutRegistry, topology};
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_control::system;
-use sluice_engine::conntrack::{FlowBudget, FlowFilter};
+use sluice_engine::conntrack::{ExpectationFilter, ExpectationRecord, FlowBudget, FlowFilter};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
@@ -186,6 +186,14 @@ impl Router {
     pub fn flows(&mut self) -> Vec<String> {
         let now = self.now();
         bare_engine::flows(&mut self.engine, now)
+    }
+
+    /// What helpers expect.
+    pub fn expectations(&mut self) -> Vec<ExpectationRecord> {
+        let (mut batch, now) = (Vec::with_capacity(64), self.now());
+        let all = ExpectationFilter::default();
+        self.engine.conntrack().expectations(now, Cursor::default(), &all, false, &mut batch);
+        batch
     }
 
     /// Every packet received ended in exactly one place.

@@ -1,8 +1,10 @@
 //! Runs a scenario and compares each step with the recording.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
+use sluice_engine::conntrack::{ExpectationRecord, TupleTransport};
 use sluice_wire::fragment::Part;
 use sluice_wire::{Family, LinkCast, Packet, Parsed, Transport, parse, parse_datagram, quoted, tcp};
 
@@ -53,6 +55,7 @@ pub fn run(scenario: &Value, anew: bool, verbose: bool) -> Vec<String> {
         }
         if step["no_ct"].is_null() {
             flows(&router.flows(), &bound.put_into(expected), &mut found);
+            expectations(&router.expectations(), &bound.put_into(expected), &mut found);
         }
         if verbose {
             println!("step {n} {}: {found:?}", step["note"].as_str().unwrap_or(""));
@@ -138,8 +141,15 @@ impl Bound {
     fn put_into(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => {
-                let known = text.strip_prefix('$').and_then(|name| self.0.get(name));
-                known.map_or_else(|| value.clone(), |known| json!(known))
+                if let Some(known) = text.strip_prefix('$').and_then(|name| self.0.get(name)) {
+                    return json!(known);
+                }
+                let within = |text: String, (name, known): (&String, &u64)| {
+                    text.replace(&format!("${{{name}.hi}}"), &(known >> 8).to_string())
+                        .replace(&format!("${{{name}.lo}}"), &(known & 255).to_string())
+                        .replace(&format!("${{{name}}}"), &known.to_string())
+                };
+                json!(self.0.iter().fold(text.clone(), within))
             }
             Value::Array(list) => list.iter().map(|value| self.put_into(value)).collect(),
             Value::Object(map) => {
@@ -152,11 +162,14 @@ impl Bound {
     /// Reads what a step binds from the packet that came out, and checks its bounds.
     fn take_from(&mut self, step: &Value, outs: &[Out], found: &mut Vec<String>) {
         for (name, bind) in step["bind"].as_object().into_iter().flatten() {
-            let (Some(field), Some(Out::Forwarded(_, bytes))) = (bind["field"].as_str(), outs.first()) else {
-                continue;
+            let Some(Out::Forwarded(_, bytes)) = outs.first() else { continue };
+            let value = match (bind["field"].as_str(), bind["payload_regex"].as_str()) {
+                (Some(field), _) => field_of(bytes, field),
+                (None, Some(pattern)) => numbers_in(bytes, pattern),
+                (None, None) => continue,
             };
-            let Some(value) = field_of(bytes, field) else {
-                found.push(format!("bound: no {field} for {name}"));
+            let Some(value) = value else {
+                found.push(format!("bound: nothing for {name}"));
                 continue;
             };
             let within = bind["min"].as_u64().is_none_or(|min| min <= value)
@@ -180,6 +193,22 @@ fn field_of(datagram: &[u8], field: &str) -> Option<u64> {
         _ => return None,
     };
     Some(value.into())
+}
+
+/// The numbers that stand in a payload where a pattern has `(\\d+)`: one, or the two halves of a port. What else is in the
+/// pattern must stand there as it is.
+fn numbers_in(datagram: &[u8], pattern: &str) -> Option<u64> {
+    let text: String = datagram.iter().map(|byte| char::from(*byte)).collect();
+    let plain = pattern.replace("\\(", "(").replace("\\)", ")").replace("\\|", "|");
+    let mut parts = plain.split("(\\d+)");
+    let mut rest = text.split_once(parts.next()?)?.1;
+    let mut value = 0;
+    for part in parts {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        value = value * 256 + rest[..digits].parse::<u64>().ok()?;
+        rest = rest[digits..].strip_prefix(part)?;
+    }
+    Some(value)
 }
 
 fn framed(datagram: &[u8]) -> Vec<u8> {
@@ -273,6 +302,48 @@ fn flows(lines: &[String], expected: &Value, found: &mut Vec<String>) {
     }
 }
 
+fn expectations(records: &[ExpectationRecord], expected: &Value, found: &mut Vec<String>) {
+    let Some(recorded) = expected["expectations"].as_array() else { return };
+    let mut expected: Vec<_> = recorded.iter().map(split_timeout).collect();
+    let mut got: Vec<_> = records.iter().map(|record| split_timeout(&expectation(record))).collect();
+    expected.sort();
+    got.sort();
+    let same = expected.len() == got.len()
+        && expected.iter().zip(&got).all(|(a, b)| a.0 == b.0 && a.1.abs_diff(b.1) <= TOLERANCE);
+    if !same {
+        found.push(format!("expect: expected {expected:?} got {got:?}"));
+    }
+}
+
+/// An expectation as the harness parses a line of `conntrack -L expect`.
+fn expectation(record: &ExpectationRecord) -> Value {
+    let (none, all) = match record.dst {
+        IpAddr::V4(_) => ("0.0.0.0", "255.255.255.255"),
+        IpAddr::V6(_) => ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    };
+    let master = &record.master_tuple;
+    let TupleTransport::Ports { sport, dport } = master.transport else { return Value::Null };
+    json!({
+        "timeout": record.timeout.0 / 1000,
+        "tuple": {
+            "proto": record.protocol.0,
+            "src": record.src.map_or_else(|| none.to_string(), |src| src.to_string()),
+            "dst": record.dst.to_string(),
+            "sport": record.sport.unwrap_or(0),
+            "dport": record.dport,
+        },
+        "mask": {
+            "src": if record.src.is_some() { all } else { none },
+            "dst": all,
+            "sport": if record.sport.is_some() { 65535 } else { 0 },
+            "dport": 65535,
+        },
+        "master": {"src": master.src.to_string(), "dst": master.dst.to_string(), "sport": sport, "dport": dport},
+        "class": record.class.0,
+        "helper": record.helper.name(),
+    })
+}
+
 /// An entry as text, and its timeout.
 fn split_timeout(entry: &Value) -> (String, u64) {
     let mut entry = entry.as_object().unwrap().clone();
@@ -301,6 +372,7 @@ fn entry(line: &str) -> Value {
         match key {
             "src" => tuples.push(json!({"src": value})),
             "mark" if value != "0" => out["mark"] = number(value),
+            "helper" => out["helper"] = json!(value),
             "zone" => out["zone"] = number(value),
             "mark" | "use" | "id" => {}
             _ => tuples.last_mut().unwrap()[key] = number(value),

@@ -7,7 +7,8 @@ use crate::addr::{IpPrefix, IpRange};
 use crate::decode::{Reader, nearest, number};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
-    Action, CtTimeout, CtZone, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget, Notrack, Reject, RejectReason,
+    Action, AssignedHelper, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget,
+    Notrack, Reject, RejectReason,
 };
 use crate::policy::matches::{Matches, PortRange};
 use crate::source::Spanned;
@@ -117,7 +118,7 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
         "reject" => reject(reader, node).map(Action::Reject),
         "jump" => name(reader).map(Action::Jump),
         "goto" => name(reader).map(Action::Goto),
-        "helper" => helper(reader, node).map(Action::Helper),
+        "helper" => assigned_helper(reader, node).map(Action::Helper),
         "snat" => nat_target(reader, node, &what).map(Action::Snat),
         "dnat" => nat_target(reader, node, &what).map(Action::Dnat),
         "masquerade" => ports(reader, node, &what).map(Action::Masquerade),
@@ -147,6 +148,25 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
             None
         }
     }
+}
+
+/// `ftp`, or `{name: ftp, loose: true}`.
+fn assigned_helper<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<AssignedHelper> {
+    let Value::Map(_) = &node.value else {
+        return helper(reader, node).map(|helper| AssignedHelper { helper, loose: false });
+    };
+    let fields = reader.fields(node, "`helper`", &["name", "loose"])?;
+    let name = fields.require(reader, "`helper`", "name")?;
+    let helper = helper(reader, name)?;
+    let loose = match fields.get("loose") {
+        Some(node) => reader.boolean(node, "`loose`")?,
+        None => false,
+    };
+    if loose && helper != Helper::Ftp {
+        reader.error(node.span, format!("`loose` is of `ftp` alone: `{}` has no such choice", helper.name()));
+        return None;
+    }
+    Some(AssignedHelper { helper, loose })
 }
 
 const REASONS: [(&str, Reject); 5] = [

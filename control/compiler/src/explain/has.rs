@@ -72,7 +72,7 @@ pub(super) fn field(field: Field, view: &View<'_>) -> Option<String> {
         Field::Limit => "taken to be within".into(),
         Field::Connections => "taken not to be exceeded".into(),
         Field::State => state(view.ct.map_or(CtState::Invalid, |ct| ct.state)).into(),
-        Field::Direction | Field::Status | Field::CtMark | Field::Original => {
+        Field::Direction | Field::Status | Field::Helper | Field::CtMark | Field::Original => {
             of_flow(field, view.ct.as_ref().filter(|ct| ct.has_flow())?)?
         }
         Field::Absent => return None,
@@ -86,6 +86,7 @@ fn of_flow(field: Field, flow: &CtInfo) -> Option<String> {
             Direction::Reply => "reply".into(),
         },
         Field::Status => status(flow.status),
+        Field::Helper => flow.helper?.name().into(),
         Field::CtMark => format!("{:#x}", flow.mark),
         Field::Original => {
             let of = &flow.original;

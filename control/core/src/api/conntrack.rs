@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Answer, Json, Refusal, Shared, decode};
 use crate::control::Control;
 use crate::flows::{self, Task, Walk};
-use crate::watch::{Item, Watcher};
+use crate::watch::{Item, Told, Watcher};
 use crate::workers::WorkerError;
 
 /// A watcher hears something at least so often, so that a connection over which nothing moves is a dead one.
@@ -48,8 +48,8 @@ pub(super) async fn watch(State(control): Shared, body: Bytes) -> Result<Respons
     let (filter, kinds) =
         (flows::filter(&request.filter).map_err(bad_request)?, flows::kinds(&request.events));
     let watcher = control.watchers.join(kinds).await?;
-    let watching = Watching { watcher, filter, kinds, next_sign: Instant::now() };
-    Ok(lines(stream::unfold(watching, next_events)))
+    let tell = move |lines: &mut Vec<u8>, item| tell_flow(lines, item, &filter, kinds);
+    Ok(lines(stream::unfold(Watching::new(watcher, tell), next_events)))
 }
 
 pub(super) async fn count(State(control): Shared) -> Json<api::FlowCount> {
@@ -86,11 +86,11 @@ pub(super) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStat
 }
 
 /// A body; none means all flows.
-fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Refusal> {
     if body.is_empty() { Ok(T::default()) } else { decode(body) }
 }
 
-fn bad_request(error: String) -> Refusal {
+pub(super) fn bad_request(error: String) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, error)
 }
 
@@ -101,7 +101,7 @@ fn walk(control: &Control, task: Task, filter: &api::FlowFilter) -> Result<Respo
     Ok(lines(stream::try_unfold(Some((walk, 0)), next_flows)))
 }
 
-fn lines<S>(lines: S) -> Response
+pub(super) fn lines<S>(lines: S) -> Response
 where
     S: Stream<Item = Result<Bytes, WorkerError>> + Send + 'static,
 {
@@ -130,57 +130,64 @@ async fn next_flows(progress: Progress) -> Result<Option<(Bytes, Progress)>, Wor
     }
 }
 
-/// One who watches, and what.
-struct Watching {
+/// One who watches, and what becomes of what it hears.
+pub(super) struct Watching<F> {
     watcher: Watcher,
-    filter: FlowFilter,
-    kinds: EventKinds,
+    /// Adds a line, if what happened is wanted.
+    tell: F,
     /// When a line is due, be it an empty one.
     next_sign: Instant,
 }
 
+impl<F: Fn(&mut Vec<u8>, Item)> Watching<F> {
+    pub(super) fn new(watcher: Watcher, tell: F) -> Watching<F> {
+        Watching { watcher, tell, next_sign: Instant::now() }
+    }
+}
+
 /// The next events as lines; an empty line where there are none for long.
-async fn next_events(mut watching: Watching) -> Option<(Result<Bytes, WorkerError>, Watching)> {
+pub(super) async fn next_events<F: Fn(&mut Vec<u8>, Item)>(
+    mut watching: Watching<F>,
+) -> Option<(Result<Bytes, WorkerError>, Watching<F>)> {
     let mut lines = Vec::new();
     while lines.is_empty() {
         match timeout_at(watching.next_sign, watching.watcher.next()).await {
             Err(_) => lines.push(b'\n'),
-            Ok(item) => watching.push(&mut lines, item?),
+            Ok(item) => (watching.tell)(&mut lines, item?),
         }
     }
     while lines.len() < CHUNK
         && let Some(item) = watching.watcher.ready()
     {
-        watching.push(&mut lines, item);
+        (watching.tell)(&mut lines, item);
     }
     watching.next_sign = Instant::now() + SIGN_OF_LIFE;
     Some((Ok(lines.into()), watching))
 }
 
-impl Watching {
-    /// Adds a line, if what happened is wanted.
-    fn push(&self, lines: &mut Vec<u8>, item: Item) {
-        let (worker, time, event) = match item {
-            Item::Lost(lost) => return push_line(lines, &api::Lost { lost }),
-            Item::Event(worker, time, event) => (worker, time, event),
+/// Adds a line about a flow, if what happened is wanted.
+fn tell_flow(lines: &mut Vec<u8>, item: Item, filter: &FlowFilter, kinds: EventKinds) {
+    let (worker, time, event) = match item {
+        Item::Lost(lost) => return push_line(lines, &api::Lost { lost }),
+        Item::Event(worker, time, Told::Flow(event)) => (worker, time, event),
+        Item::Event(_, _, Told::Expectation(_)) => return,
+    };
+    if kinds.contains(event.kind) && filter.matches(&event.flow) {
+        let line = api::FlowEvent {
+            event: match event.kind {
+                EventKind::New => api::EventKind::New,
+                EventKind::Update => api::EventKind::Update,
+                EventKind::Destroy => api::EventKind::Destroy,
+            },
+            by_user: event.by_user,
+            time,
+            flow: flows::describe(&event.flow, worker),
         };
-        if self.kinds.contains(event.kind) && self.filter.matches(&event.flow) {
-            let line = api::FlowEvent {
-                event: match event.kind {
-                    EventKind::New => api::EventKind::New,
-                    EventKind::Update => api::EventKind::Update,
-                    EventKind::Destroy => api::EventKind::Destroy,
-                },
-                by_user: event.by_user,
-                time,
-                flow: flows::describe(&event.flow, worker),
-            };
-            push_line(lines, &line);
-        }
+        push_line(lines, &line);
     }
 }
 
-fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) {
+pub(super) fn push_line(lines: &mut Vec<u8>, value: &impl Serialize) {
     // Plain values always serialise.
     if serde_json::to_writer(&mut *lines, value).is_ok() {
         lines.push(b'\n');

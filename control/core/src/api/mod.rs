@@ -4,6 +4,7 @@
 //! it from harming more than itself: the size of a body, the number of connections, and how long it may stand still.
 
 mod conntrack;
+mod expect;
 mod show;
 mod socket;
 mod top;
@@ -64,6 +65,9 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/conntrack/delete", post(conntrack::delete))
         .route("/v1/conntrack/update", post(conntrack::update))
         .route("/v1/conntrack/watch", post(conntrack::watch))
+        .route("/v1/conntrack/expect/list", post(expect::list))
+        .route("/v1/conntrack/expect/delete", post(expect::delete))
+        .route("/v1/conntrack/expect/watch", post(expect::watch))
         .route("/v1/conntrack/top", post(top::top))
         .route("/v1/conntrack/flush", post(conntrack::flush))
         .route("/v1/conntrack/stats", get(conntrack::stats))

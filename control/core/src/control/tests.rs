@@ -79,6 +79,8 @@ pub(crate) fn flow(id: u64) -> FlowRecord {
         reply: tuple,
         status: Status::ASSURED,
         mark: 0,
+        helper: None,
+        announced_by: None,
         ingress: None,
         accounting: None,
         start: None,

@@ -34,6 +34,7 @@ pub(crate) fn describe(flow: &FlowRecord, worker: WorkerId) -> api::Flow {
             .collect(),
         mark: flow.mark,
         zone: flow.zone.whole().filter(|zone| zone.0 != 0).map(|zone| zone.0),
+        helper: flow.helper.map(|helper| helper.name().to_owned()),
         age: flow.age.map(|nanos| nanos / 1_000_000_000),
         worker: worker.0,
     }
@@ -50,7 +51,7 @@ pub(super) const STATUS: [(&str, Status); 7] = [
     ("fixed-timeout", Status::FIXED_TIMEOUT),
 ];
 
-fn tuple(from: &TupleRecord, accounting: Option<(u64, u64)>, zone: Option<u16>) -> api::FlowTuple {
+pub(super) fn tuple(from: &TupleRecord, accounting: Option<(u64, u64)>, zone: Option<u16>) -> api::FlowTuple {
     let mut tuple = api::FlowTuple {
         src: from.src.to_string(),
         dst: from.dst.to_string(),

@@ -108,7 +108,7 @@ fn status(name: &str) -> Result<Status, String> {
     })
 }
 
-fn family(text: &str) -> Result<Family, String> {
+pub(super) fn family(text: &str) -> Result<Family, String> {
     match text {
         "ipv4" => Ok(Family::V4),
         "ipv6" => Ok(Family::V6),
@@ -116,12 +116,12 @@ fn family(text: &str) -> Result<Family, String> {
     }
 }
 
-fn protocol(text: &str) -> Result<Protocol, String> {
+pub(super) fn protocol(text: &str) -> Result<Protocol, String> {
     let by_name = Protocol::from_name(&text.to_ascii_lowercase());
     by_name.or_else(|| text.parse().ok().map(Protocol)).ok_or_else(|| format!("unknown protocol {text}"))
 }
 
-fn prefix(text: &str) -> Result<Prefix, String> {
+pub(super) fn prefix(text: &str) -> Result<Prefix, String> {
     let invalid = || format!("{text} is neither an address nor a prefix");
     let (address, len) = match text.split_once('/') {
         Some((address, len)) => (address, Some(len)),

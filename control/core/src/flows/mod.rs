@@ -4,6 +4,7 @@
 //! batch between two bursts.
 
 mod describe;
+mod expectations;
 mod filter;
 mod talkers;
 
@@ -16,6 +17,7 @@ use sluice_engine::message::{Command, Cursor, Event};
 use crate::workers::{WorkerError, Workers};
 
 pub(crate) use describe::describe;
+pub(crate) use expectations::{ExpectationWalk, describe_expectation, expectation_filter};
 pub(crate) use filter::{change, filter, kinds};
 pub(crate) use talkers::{By, Count, Key, Talkers};
 

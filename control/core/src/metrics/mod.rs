@@ -158,7 +158,7 @@ fn conntrack(control: &Control, families: &mut Vec<Family>) {
         states.add(&[("state", state)], sum(control, field));
     }
     families.push(states);
-    let statistics: [Row<Field<ConntrackCounters>>; 11] = [
+    let statistics: [Row<Field<ConntrackCounters>>; 14] = [
         ("found", "Look-ups that found an entry.", |c| &c.found),
         ("invalid", "Packets that could not be tracked.", |c| &c.invalid),
         ("insert", "Entries made.", |c| &c.insert),
@@ -168,6 +168,9 @@ fn conntrack(control: &Control, families: &mut Vec<Family>) {
         ("swept", "Entries removed from a table that had refused a packet.", |c| &c.swept),
         ("reserved", "Entries in places kept for the router's own traffic.", |c| &c.reserved),
         ("quota_uncounted", "Entries not counted for their source's quota.", |c| &c.quota_uncounted),
+        ("expect_create", "Expectations of helpers made.", |c| &c.expect_create),
+        ("expect_delete", "Expectations used up, run out or deleted.", |c| &c.expect_delete),
+        ("expect_new", "Flows that a helper expected.", |c| &c.expect_new),
         ("error", "Packets with errors in ICMP.", |c| &c.error),
         ("search_restart", "Look-ups begun again; always 0.", |c| &c.search_restart),
     ];
@@ -179,6 +182,9 @@ fn conntrack(control: &Control, families: &mut Vec<Family>) {
     families.push(Family::counter("conntrack_new_flows_total", "Flows that began.").with(new));
     let entries = Family::gauge("conntrack_entries", "Flows in the table.");
     families.push(entries.with(control.flow_count() as f64));
+    let expected =
+        Family::gauge("conntrack_expectations", "Connections that helpers announced and that have not come.");
+    families.push(expected.with(sum(control, |c| &c.conntrack.expectations)));
     let max = Family::gauge(
         "conntrack_max",
         "Flows that the table may hold; +Inf: as many as there is memory for.",

@@ -1,11 +1,12 @@
 //! What few flows need, beside the flows and not in them, so that the others do not pay for it: accounting, the time of
-//! their beginning, zones, timeouts of their own, where rules count them.
+//! their beginning, zones, timeouts of their own, where rules count them, helpers.
 //!
 //! Each array has a place for every flow, in zero pages that are never touched until the first flow that needs one. A
 //! bit of [`Status`] says whether a flow has zones or timeouts, and whether it is accounted for.
 
 use super::connections::Charges;
 use super::flow::Flow;
+use super::help::{Help, Words};
 use super::info::{Direction, Status};
 use super::record::Accounting;
 use super::settings::{Settings, Timeouts};
@@ -27,6 +28,8 @@ pub(super) struct Aside {
     timeouts: Vec<u16>,
     /// Of flows with [`Status::LIMITED`]: where they are counted.
     connections: Vec<[u32; Charges::ROOM]>,
+    /// Of flows with [`Status::HELPED`] or [`Status::EXPECTED`].
+    help: Vec<Words>,
 }
 
 impl Aside {
@@ -39,6 +42,7 @@ impl Aside {
             zones: vec![[0; 2]; capacity],
             timeouts: vec![0; capacity],
             connections: vec![[0; Charges::ROOM]; capacity],
+            help: vec![[0; 16]; capacity],
         }
     }
 
@@ -107,6 +111,20 @@ impl Aside {
         }
         if let Some(timeouts) = self.timeouts.get_mut(place as usize) {
             *timeouts = template.timeouts.0;
+        }
+    }
+
+    /// What helpers keep of a flow: of those that have one, or were announced by one.
+    #[cold]
+    pub(super) fn help(&self, place: u32) -> Help {
+        Help::from_words(self.help.get(place as usize).copied().unwrap_or_default())
+    }
+
+    /// Keeps it.
+    #[cold]
+    pub(super) fn set_help(&mut self, place: u32, help: &Help) {
+        if let Some(words) = self.help.get_mut(place as usize) {
+            *words = help.to_words();
         }
     }
 

@@ -36,6 +36,7 @@ pub struct FlowBudget {
     refusals: AtomicU32,
     sources: OnceLock<Cells>,
     connections: OnceLock<Connections>,
+    expectations: AtomicU32,
 }
 
 impl FlowBudget {
@@ -68,6 +69,17 @@ impl FlowBudget {
     /// know where.
     pub fn count_sources(&self, flows: u32) {
         self.sources.get_or_init(|| Cells::new(flows));
+    }
+
+    /// Takes a place for an expectation; false if there are `max` already.
+    pub(super) fn take_expectation(&self, max: u32) -> bool {
+        let more = |count: u32| (count < max).then_some(count + 1);
+        self.expectations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives it back.
+    pub(super) fn give_expectation(&self) {
+        self.expectations.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Flows by source.

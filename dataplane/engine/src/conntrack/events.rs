@@ -15,6 +15,7 @@ use std::sync::Arc;
 use sluice_wire::Family;
 
 use super::Conntrack;
+use super::expect::{ExpectationEvent, ExpectationRecord};
 use super::flow::Flow;
 use super::info::{FlowHandle, Status};
 use super::record::FlowRecord;
@@ -38,8 +39,10 @@ pub enum EventKind {
 pub struct EventKinds(u8);
 
 impl EventKinds {
-    /// All of them.
+    /// All of flows.
     pub const ALL: EventKinds = EventKinds(7);
+    /// Those of expectations.
+    pub const EXPECTATIONS: EventKinds = EventKinds(8);
 
     /// These and `kind`.
     #[must_use]
@@ -51,6 +54,11 @@ impl EventKinds {
     #[must_use]
     pub const fn union(self, other: EventKinds) -> EventKinds {
         EventKinds(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among them.
+    pub const fn includes(self, other: EventKinds) -> bool {
+        self.0 & other.0 == other.0
     }
 
     /// Whether `kind` is among them.
@@ -77,6 +85,9 @@ pub trait EventSink: Debug + Send + Sync {
     /// Takes an event, or counts it as lost where there is no room. It is called while packets wait: it neither waits
     /// nor allocates, nor does it call the system.
     fn take(&self, event: &FlowEvent);
+
+    /// The same of an expectation.
+    fn take_expectation(&self, event: &ExpectationEvent);
 }
 
 /// Someone who watches.
@@ -110,6 +121,21 @@ impl Events {
     #[inline(always)]
     pub(super) fn are_watched(&self) -> bool {
         self.watch.is_some()
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Tells that an expectation began, or is gone.
+    #[cold]
+    pub(super) fn tell_expectation(&self, begins: bool, expectation: ExpectationRecord) {
+        let wanted = |watch: &&Watch| watch.kinds.includes(EventKinds::EXPECTATIONS);
+        if let Some(watch) = self.watch.as_ref().filter(wanted) {
+            let (by_user, at) = (self.by_user, self.now.nanos);
+            watch.sink.take_expectation(&ExpectationEvent { begins, expectation, by_user, at });
+        }
     }
 
     /// Takes note of a flow that changed, to be told when its packet has passed.

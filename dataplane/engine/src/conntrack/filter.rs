@@ -177,6 +177,8 @@ mod tests {
             status: Status::CONFIRMED.with(Status::SEEN_REPLY),
             mark: 0x12,
             zone: Zone::original(ZoneId(5)),
+            helper: None,
+            announced_by: None,
             ingress: None,
             accounting: None,
             start: None,

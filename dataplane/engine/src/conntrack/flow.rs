@@ -39,9 +39,9 @@ pub(super) struct Flow<A> {
 /// Two of something, one for each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub(super) struct PerDirection<T> {
-    pub(super) original: T,
-    pub(super) reply: T,
+pub(crate) struct PerDirection<T> {
+    pub(crate) original: T,
+    pub(crate) reply: T,
 }
 
 impl<T> PerDirection<T> {
@@ -55,7 +55,7 @@ impl<T> PerDirection<T> {
 
     /// That of a direction.
     #[inline(always)]
-    pub(super) fn of(&self, direction: Direction) -> &T {
+    pub(crate) fn of(&self, direction: Direction) -> &T {
         match direction {
             Direction::Original => &self.original,
             Direction::Reply => &self.reply,
@@ -64,7 +64,7 @@ impl<T> PerDirection<T> {
 
     /// That of a direction.
     #[inline(always)]
-    pub(super) fn of_mut(&mut self, direction: Direction) -> &mut T {
+    pub(crate) fn of_mut(&mut self, direction: Direction) -> &mut T {
         match direction {
             Direction::Original => &mut self.original,
             Direction::Reply => &mut self.reply,
@@ -165,6 +165,7 @@ impl<A: Address> Flow<A> {
                 sport: self.sport,
                 dport: self.dport,
             },
+            helper: None,
         }
     }
 

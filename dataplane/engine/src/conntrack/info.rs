@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use sluice_wire::Family;
 
 use super::pending::Pending;
+use crate::helper::Helper;
 use crate::ids::{Generation, InterfaceId};
 use crate::verdict::DropReason;
 
@@ -66,6 +67,8 @@ impl Status {
     pub const SNAT: Status = Status(1 << 4);
     /// Its destination is translated.
     pub const DNAT: Status = Status(1 << 5);
+    /// A helper made its bytes longer or shorter, so that sequence numbers differ on its way.
+    pub const SHIFTED: Status = Status(1 << 6);
     /// Is leaving the table.
     pub const DYING: Status = Status(1 << 9);
     /// Its timeout was set by hand, and packets leave it alone.
@@ -76,6 +79,8 @@ impl Status {
     pub const OWN_TIMEOUTS: Status = Status(1 << 12);
     /// Its packets and bytes are counted, since accounting was on when it began.
     pub const ACCOUNTED: Status = Status(1 << 13);
+    /// Has a helper, which lies beside it.
+    pub const HELPED: Status = Status(1 << 7);
     /// Of flows that are not told by their tuple alone.
     pub(super) const SPECIAL: Status = Status::SNAT.with(Status::DNAT).with(Status::ZONED);
 
@@ -190,11 +195,26 @@ pub struct CtInfo {
     pub mark: u32,
     /// The flow's first packet.
     pub original: OriginalTuple,
+    /// The helper that announced the flow.
+    pub helper: Option<Helper>,
 }
 
 /// The tuple of a flow's first packet, before NAT. Ports are 0 for protocols without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginalTuple {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Source port.
+    pub sport: u16,
+    /// Destination port.
+    pub dport: u16,
+}
+
+/// Addresses and ports of one direction of a flow, as its packets come. Ports are 0 for protocols without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
@@ -228,12 +248,14 @@ impl CtInfo {
     pub const fn without_flow(state: CtState) -> CtInfo {
         let nobody = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let original = OriginalTuple { src: nobody, dst: nobody, sport: 0, dport: 0 };
-        CtInfo { state, direction: Direction::Original, status: Status(0), mark: 0, original }
+        let direction = Direction::Original;
+        CtInfo { state, direction, status: Status(0), mark: 0, original, helper: None }
     }
 
     /// An error about a packet that no flow stands behind: rules see that packet where they ask for the flow.
     pub const fn about_untracked(original: OriginalTuple) -> CtInfo {
-        CtInfo { state: CtState::Related, direction: Direction::Reply, status: Status(0), mark: 0, original }
+        let (state, direction) = (CtState::Related, Direction::Reply);
+        CtInfo { state, direction, status: Status(0), mark: 0, original, helper: None }
     }
 
     /// Whether the packet belongs to a flow, or is an error about one; if not, only `state` means anything.

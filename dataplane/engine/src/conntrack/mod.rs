@@ -14,6 +14,8 @@
 //! | `icmp_error` | errors about packets of a flow |
 //! | `nat` | the other tuple of flows that are translated |
 //! | `template`, `aside` | zones and timeouts that rules give, and where they are kept |
+//! | `help`, `shift` | what is kept of flows that have a helper, and of streams that one made longer |
+//! | `expect` | connections that helpers announced |
 //! | `budget`, `evict` | `conntrack.max` over all workers, and what gives way when it is reached |
 //! | `quota`, `adaptive` | most flows of a source; timeouts that shrink as the table fills |
 //! | `connections`, `cells` | flows that rules with a `connlimit` count; counts by key that all workers share |
@@ -21,7 +23,6 @@
 //! | `events` | what happens to flows, for who watches |
 //! | `class` | gauges by protocol and state |
 //!
-//! What it does not do yet: expectations.
 //! Source: Linux `net/netfilter/nf_conntrack_core.c`, as observed.
 
 mod adaptive;
@@ -32,9 +33,11 @@ mod class;
 mod connections;
 mod events;
 mod evict;
+mod expect;
 mod filter;
 mod flow;
 mod gre;
+mod help;
 mod icmp;
 mod icmp_error;
 mod index;
@@ -45,6 +48,7 @@ mod quota;
 mod record;
 mod sctp;
 mod settings;
+mod shift;
 mod table;
 mod tcp;
 mod template;
@@ -62,6 +66,7 @@ use sluice_wire::{Family, Packet, Transport};
 use self::budget::Lease;
 use self::events::Events;
 use self::evict::Sweep;
+use self::expect::Expectations;
 use self::nat::{Answers, PortDraw};
 use self::pending::PendingFlow;
 use self::table::{Shared, Table};
@@ -77,9 +82,12 @@ pub use self::budget::FlowBudget;
 pub use self::class::CLASSES;
 pub use self::connections::{Charges, ConnLimit, Tally};
 pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
+pub(crate) use self::expect::{Ask, Follow, Refused};
+pub use self::expect::{ExpectationEvent, ExpectationFilter, ExpectationRecord};
 pub use self::filter::{FlowChange, FlowFilter, Prefix, TupleFilter};
+pub(crate) use self::help::Help;
 pub use self::info::{
-    ActionId, CtInfo, CtState, Direction, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
+    ActionId, CtInfo, CtState, Direction, Ends, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
 pub use self::nat::{Manip, Mapping, NatRange, Reservations};
@@ -120,6 +128,7 @@ impl Conntrack {
                 factor: Factor::WHOLE,
                 may_use_reserve: false,
                 answers: Answers::new(config),
+                expectations: Expectations::new(),
             },
             seeds,
             sweep: Sweep::default(),
@@ -196,7 +205,18 @@ impl Conntrack {
         hint: Option<FlowHandle>,
     ) -> Tracked {
         let (direction, timeouts) = (Direction::Original, &settings.timeouts);
-        let mut cx = Context { now, settings, packet, frame, hook, checksum, template, direction, timeouts };
+        let mut cx = Context {
+            now,
+            settings,
+            packet,
+            frame,
+            hook,
+            checksum,
+            template,
+            direction,
+            timeouts,
+            shift: None,
+        };
         self.events_from(now);
         if let Transport::Icmp { .. } | Transport::Icmpv6 { .. } = packet.transport
             && let Some(tracked) = icmp_error::judge(self, &cx)
@@ -259,10 +279,14 @@ impl Conntrack {
     /// What rules look at; None for a handle that never was one. Of a flow that its last packet removed, what it was.
     #[inline]
     pub fn info(&self, flow: FlowHandle, direction: Direction, state: CtState) -> Option<CtInfo> {
-        match flow.family {
+        let info = match flow.family {
             Family::V4 => self.v4.flow(flow.index).map(|flow| flow.info(direction, state)),
             Family::V6 => self.v6.flow(flow.index).map(|flow| flow.info(direction, state)),
+        }?;
+        if !info.status.contains(Status::EXPECTED) {
+            return Some(info);
         }
+        Some(CtInfo { helper: self.help(flow).and_then(|help| help.announced_by), ..info })
     }
 
     /// The name of a flow's state, of protocols that have states.
@@ -345,6 +369,7 @@ impl Conntrack {
         if self.sweep.is_due(shared) {
             self.sweep_on(now.tick, settings);
         }
+        self.expire_expectations(now.tick);
         expired
     }
 

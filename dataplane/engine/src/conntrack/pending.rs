@@ -6,6 +6,7 @@ use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
 use super::template::Template;
 use super::tuple::{Address, FamilyKey, Tuple};
+use crate::helper::{Assigned, Helper};
 use crate::ids::{InterfaceId, Millis};
 
 /// A flow that begins. A place is reserved for it until [`super::Conntrack::confirm`] or
@@ -34,6 +35,12 @@ pub(super) struct NewFlow<A> {
     pub(super) exhausted: bool,
     /// What rules asked for it.
     pub(super) template: Template,
+    /// Its helper.
+    pub(super) helper: Option<Assigned>,
+    /// The helper that announced it.
+    pub(super) announced_by: Option<Helper>,
+    /// Whether it is translated as its master is, whatever rules say.
+    pub(super) follows: bool,
     /// Whether the policy translates, so that other workers are to know its answers.
     pub(super) bound: bool,
     /// How long it lives from confirmation on.
@@ -72,6 +79,9 @@ impl<A: Address> NewFlow<A> {
             outward,
             masquerade: None,
             exhausted: false,
+            helper: None,
+            announced_by: None,
+            follows: false,
             bound: false,
             template,
             timeout,
@@ -83,7 +93,8 @@ impl<A: Address> NewFlow<A> {
 
     fn info(&self) -> CtInfo {
         let expected = self.flow.status.contains(Status::EXPECTED);
-        self.flow.info(Direction::Original, if expected { CtState::Related } else { CtState::New })
+        let state = if expected { CtState::Related } else { CtState::New };
+        CtInfo { helper: self.announced_by, ..self.flow.info(Direction::Original, state) }
     }
 }
 
@@ -101,6 +112,14 @@ impl Pending {
         match &self.0 {
             PendingFlow::V4(new) => new.place.reserved,
             PendingFlow::V6(new) => new.place.reserved,
+        }
+    }
+
+    /// Whether its translation is its master's, and no rule of `nat` is asked.
+    pub fn follows_master(&self) -> bool {
+        match &self.0 {
+            PendingFlow::V4(new) => new.follows,
+            PendingFlow::V6(new) => new.follows,
         }
     }
 

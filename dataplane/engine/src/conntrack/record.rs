@@ -7,6 +7,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::info::{Direction, Status};
 use super::template::{Zone, ZoneId};
+use crate::helper::Helper;
 use crate::ids::{InterfaceId, Millis, WorkerId};
 
 /// A flow's id, unique while the process runs: worker, place and how often the place was used before.
@@ -48,6 +49,10 @@ pub struct FlowRecord {
     pub mark: u32,
     /// Its zone.
     pub zone: Zone,
+    /// Its helper.
+    pub helper: Option<Helper>,
+    /// The helper that announced it.
+    pub announced_by: Option<Helper>,
     /// Where its first packet came in, as far as a stored decision tells.
     pub ingress: Option<InterfaceId>,
     /// Packets and bytes, where accounting is on.
@@ -180,6 +185,9 @@ impl fmt::Display for Line<'_> {
         if let Some(age) = r.age {
             write!(f, "delta-time={} ", age / 1_000_000_000)?;
         }
+        if let Some(helper) = r.helper {
+            write!(f, "helper={} ", helper.name())?;
+        }
         f.write_str("use=1")?;
         if self.options.id {
             write!(f, " id={}", r.id.printed())?;
@@ -230,6 +238,8 @@ mod tests {
             status: Status::CONFIRMED,
             mark: 0,
             zone: Zone::default(),
+            helper: None,
+            announced_by: None,
             ingress: None,
             accounting: None,
             start: None,

@@ -34,6 +34,8 @@ pub struct Settings {
     pub tcp_ignore_invalid_rst: bool,
     /// TCP: so many retransmits without an answer shorten the timeout to [`TcpTimeouts::max_retrans`].
     pub tcp_max_retrans: u8,
+    /// Most expectations of all workers together.
+    pub expect_max: u32,
     /// Bytes of fragments' payload that are kept while their datagrams are not complete, by all workers together
     /// (`ipfrag_high_thresh`, which the kernel has for each family).
     pub frag_high_thresh: u32,
@@ -107,6 +109,7 @@ impl Default for Settings {
             tcp_be_liberal: false,
             tcp_ignore_invalid_rst: false,
             tcp_max_retrans: 3,
+            expect_max: 4096,
             frag_high_thresh: 4 << 20,
             timeouts: Timeouts::default(),
             own_timeouts: Arc::default(),

@@ -11,7 +11,9 @@ use super::aside::Aside;
 use super::budget::{FlowBudget, Lease};
 use super::cells::Charge;
 use super::events::Events;
+use super::expect::Expectations;
 use super::flow::Flow;
+use super::help::Help;
 use super::index::Index;
 use super::info::{Direction, Status};
 use super::nat::{Answers, PortDraw, Translations};
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     pub(super) may_use_reserve: bool,
     /// What this worker reserved from the others.
     pub(super) answers: Answers,
+    /// What helpers announced.
+    pub(super) expectations: Expectations,
 }
 
 impl Shared {
@@ -148,6 +152,15 @@ impl<A: Address> Table<A> {
     #[inline(always)]
     pub(super) fn find(&self, now: Tick, key: &FamilyKey<A>) -> Option<(u32, Direction)> {
         self.look_up(key, |place| self.direction_at(now, key, place))
+    }
+
+    /// Whether a packet is of a flow in the table, be it one that ran out.
+    pub(super) fn knows(&self, key: &FamilyKey<A>) -> bool {
+        self.look_up(key, |place| {
+            let flow = self.flow(place).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
+            self.direction_in(flow, place, key)
+        })
+        .is_some()
     }
 
     /// The flow that `check` says a direction of, by either hash that a packet's may be under.
@@ -292,7 +305,7 @@ impl<A: Address> Table<A> {
         {
             return None;
         }
-        if new.bound && !shared.answers.reserve(&new.outward, new.flow.status, &self.seeds) {
+        if !self.reserve_answers(shared, &new) {
             return None;
         }
         let mut flow = new.flow;
@@ -303,6 +316,9 @@ impl<A: Address> Table<A> {
         }
         let place = self.place(flow)?;
         self.aside.keep(place, flow.status, new.template);
+        if flow.status.intersects(Status::HELPED.with(Status::EXPECTED)) {
+            self.aside.set_help(place, &Help::of_new(&new));
+        }
         if let (Some(Charge(at)), Some(charge)) = (new.place.charge, self.charges.get_mut(place as usize)) {
             *charge = at;
         }
@@ -314,6 +330,24 @@ impl<A: Address> Table<A> {
         self.enter(&new, flow.status, place);
         shared.enter_class(flow.class());
         Some(place)
+    }
+
+    /// Reserves what of a flow may come to other workers: answers to one that may be translated, and both directions of one
+    /// that was announced, since that one lives with its master. False if another flow has it.
+    fn reserve_answers(&self, shared: &mut Shared, new: &NewFlow<A>) -> bool {
+        let status = new.flow.status;
+        let expected = status.contains(Status::EXPECTED);
+        if !expected && !new.bound {
+            return true;
+        }
+        let answers = &mut shared.answers;
+        if !answers.reserve(&new.outward, status, &self.seeds) {
+            return false;
+        }
+        if expected {
+            answers.reserve_arrivals(&new.flow.original(), &self.seeds);
+        }
+        true
     }
 
     /// Whether answers to a new flow would be taken for packets of another one.
@@ -379,6 +413,12 @@ impl<A: Address> Table<A> {
             && let Some(outward) = self.outward_at(place)
         {
             shared.answers.release(&outward, &self.seeds);
+            if flow.status.contains(Status::EXPECTED) {
+                shared.answers.release(&flow.original().reversed(), &self.seeds);
+            }
+        }
+        if flow.status.contains(Status::HELPED) {
+            self.forget_expectations(shared, place);
         }
         if flow.status.contains(Status::LIMITED) {
             self.release_charges(shared.budget.connections(), place);

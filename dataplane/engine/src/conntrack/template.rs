@@ -1,12 +1,13 @@
-//! What `raw` asks of the tracker for a packet, before it is looked up: the zone that it is in, and the timeouts of a
-//! flow that it begins (the kernel's template, as `ct zone set` and `-j CT --timeout` attach it).
+//! What `raw` asks of the tracker for a packet, before it is looked up: the zone that it is in, and timeouts and helper
+//! of a flow that it begins (the kernel's template, as `ct zone set` and `-j CT` attach it).
 //!
-//! Both are the rules' alone to give: a packet that no rule gave any is in zone 0, and its flow has the timeouts of the
-//! system file.
+//! All are the rules' alone to give: a packet that no rule gave any is in zone 0, and its flow has the timeouts of the
+//! system file and no helper.
 //!
 //! Source: Linux `include/net/netfilter/nf_conntrack_zones.h`, nft(8) "ct zone"; observed on Linux 6.18.
 
 use super::info::Direction;
+use crate::helper::Assigned;
 
 /// The number of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub struct Template {
     pub zone: Zone,
     /// The timeouts of a flow that it begins.
     pub timeouts: TimeoutsId,
+    /// The helper of a flow that it begins.
+    pub helper: Option<Assigned>,
 }
 
 impl Template {

@@ -8,6 +8,7 @@ use super::flow::{Flow, Track};
 use super::info::{CtState, Direction, FlowHandle, Status, TrackHook, Tracked};
 use super::pending::NewFlow;
 use super::settings::{Settings, Timeouts};
+use super::shift::Shift;
 use super::table::{Shared, Table};
 use super::tcp::TcpState;
 use super::template::Template;
@@ -31,6 +32,8 @@ pub(super) struct Context<'a> {
     pub(super) direction: Direction,
     /// Those of its flow.
     pub(super) timeouts: &'a Timeouts,
+    /// By how much the stream that it acknowledges was shifted.
+    pub(super) shift: Option<Shift>,
 }
 
 impl Context<'_> {
@@ -145,6 +148,9 @@ impl<A: Address> Table<A> {
             return Followed::Known(invalid(shared));
         };
         cx.timeouts = self.aside.timeouts(place, status, cx.settings);
+        if status.contains(Status::SHIFTED) {
+            cx.shift = Some(*self.aside.help(place).shifts.of(cx.direction.opposite()));
+        }
         let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
         let (before, state_before, class) = (flow.status, flow.state, flow.class());
         let judged = judge(flow, cx);
@@ -210,12 +216,20 @@ impl<A: Address> Table<A> {
             true => Status::ACCOUNTED,
             false => Status::default(),
         });
+        let bytes = u32::from(cx.packet.length());
+        let mut new = NewFlow { template, ..NewFlow::new(flow, key, Millis(0), bytes, place) };
+        if shared.expectations.any() {
+            self.meet(shared, cx.now.tick, &mut new);
+        }
+        if let Some(assigned) = template.helper.filter(|_| new.announced_by.is_none()) {
+            new.assign(assigned);
+        }
         // An answer without a request begins no flow.
-        let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut flow, cx) };
+        let judged = if key.is_answer() { Judged::INVALID } else { judge(&mut new.flow, cx) };
         match judged {
             Judged::Accept { timeout } => {
-                let bytes = u32::from(cx.packet.length());
-                Followed::Begins(NewFlow { template, ..NewFlow::new(flow, key, timeout, bytes, place) })
+                new.timeout = timeout;
+                Followed::Begins(new)
             }
             Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
                 self.give_back(shared, charge);

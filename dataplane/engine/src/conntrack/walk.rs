@@ -145,6 +145,7 @@ impl<A: Address> Table<A> {
         let tuple = flow.original();
         let outward = self.outward_at(place).unwrap_or(tuple);
         let start = self.aside.start(place);
+        let help = self.help(place).unwrap_or_default();
         FlowRecord {
             id: self.id(shared.worker, place),
             family: A::FAMILY,
@@ -156,6 +157,8 @@ impl<A: Address> Table<A> {
             status: flow.status,
             mark: flow.mark,
             zone: self.aside.zone(place, flow),
+            helper: help.assigned.map(|assigned| assigned.helper),
+            announced_by: help.announced_by,
             ingress: flow.stored(Direction::Original).map(|stored| stored.ingress),
             accounting: flow.status.contains(Status::ACCOUNTED).then(|| self.aside.accounting(place)),
             start,
@@ -268,7 +271,7 @@ impl<A: Address> Table<A> {
 }
 
 /// One direction as packets carry it: ICMP's tuple is kept as the request has it.
-fn record_of<A: Address>(tuple: &Tuple<A>, reply: bool) -> TupleRecord {
+pub(super) fn record_of<A: Address>(tuple: &Tuple<A>, reply: bool) -> TupleRecord {
     let transport = match Protocol(tuple.protocol) {
         Protocol::TCP | Protocol::UDP | Protocol::UDPLITE | Protocol::SCTP => {
             TupleTransport::Ports { sport: tuple.sport, dport: tuple.dport }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sluice_wire::{Family, Packet};
 
 use crate::conntrack::{NatRange, Zone};
+use crate::helper::Assigned;
 use crate::limit::Limit;
 use crate::ruleset::{ChainId, Decision, Rejection};
 
@@ -45,6 +46,8 @@ pub enum Action {
     Zone(Zone),
     /// The flow that it begins has these timeouts, by their place in the policy; goes on.
     CtTimeout(u16),
+    /// The flow that it begins has this helper, if it understands such flows and no rule gave it one before; goes on.
+    Helper(Assigned),
     /// Sets the packet's mark; goes on.
     Mark(MarkSet),
     /// Sets the flow's mark; goes on.

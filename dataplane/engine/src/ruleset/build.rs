@@ -154,6 +154,7 @@ impl RulesetBuilder {
         let extents = self.check()?;
         let marks_clash = self.marks_clash();
         let may_notrack = self.may_notrack();
+        let helps = self.helps();
         let relates_untracked = self.relates_untracked();
         let counts_flows = self.counts_flows();
         let mut layout = Layout::default();
@@ -174,6 +175,7 @@ impl RulesetBuilder {
             address_sets: self.address_sets.into(),
             port_sets: self.port_sets.into(),
             may_notrack,
+            helps,
             timeouts: Box::default(),
             marks_clash,
             translates: self.translates,
@@ -189,6 +191,12 @@ impl RulesetBuilder {
         let chains = raw.into_iter().chain(&self.chains);
         raw.is_some()
             && chains.flat_map(|chain| &chain.rules).any(|rule| matches!(rule.action, Action::Notrack { .. }))
+    }
+
+    /// Whether a rule assigns a helper.
+    fn helps(&self) -> bool {
+        let mut rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
+        rules.any(|rule| matches!(rule.action, Action::Helper(_)))
     }
 
     /// Whether a rule has a `connlimit`.

@@ -78,6 +78,8 @@ pub enum Field {
     Direction,
     /// Status of the flow.
     Status,
+    /// `ct_helper`.
+    Helper,
     /// Mark of the flow.
     CtMark,
     /// Mark of the packet.
@@ -121,6 +123,7 @@ impl Field {
             Field::State => "ct",
             Field::Direction => "ct_dir",
             Field::Status => "ct_status",
+            Field::Helper => "ct_helper",
             Field::CtMark => "ct_mark",
             Field::Mark => "mark",
             Field::Original => "ct_orig",
@@ -152,6 +155,7 @@ impl Field {
             Match::Ct { .. } => Field::State,
             Match::Direction(_) => Field::Direction,
             Match::Status(_) => Field::Status,
+            Match::Helper(_) => Field::Helper,
             Match::CtMark(_) => Field::CtMark,
             Match::Mark(_) => Field::Mark,
             Match::Original(_) => Field::Original,

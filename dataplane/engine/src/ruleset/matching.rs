@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sluice_wire::{Family, Fragment, Packet, Protocol, TcpFlags, Transport};
 
 use crate::conntrack::{ConnLimit, CtInfo, CtState, Direction, Status};
+use crate::helper::Helper;
 use crate::ids::InterfaceId;
 use crate::limit::Limit;
 use crate::ruleset::guard::state_of;
@@ -72,6 +73,8 @@ pub enum Match {
     Direction(Box<[Direction]>),
     /// Any bit of the flow's status.
     Status(Status),
+    /// The helper that announced the flow.
+    Helper(Box<[Helper]>),
     /// The flow's mark.
     CtMark(Box<[MarkMatch]>),
     /// The packet's mark.
@@ -213,7 +216,11 @@ impl Match {
         match self {
             Match::Absent => 0,
             Match::Family(_) | Match::Protocol(_) | Match::Ingress(_) | Match::Egress(_) => 1,
-            Match::Ct { .. } | Match::Direction(_) | Match::Mark(_) | Match::Fragment(_) => 2,
+            Match::Ct { .. }
+            | Match::Direction(_)
+            | Match::Helper(_)
+            | Match::Mark(_)
+            | Match::Fragment(_) => 2,
             Match::SourcePort(_) | Match::DestinationPort(_) => 3,
             Match::Source(_) | Match::Destination(_) => 4,
             Match::To(_) | Match::Origin(_) | Match::Original(_) => 5,
@@ -243,6 +250,8 @@ impl Match {
             ),
             Match::Direction(list) => flow(view).map(|flow| list.contains(&flow.direction)),
             Match::Status(status) => flow(view).map(|flow| any_status(flow.status, *status)),
+            // As nft has it: a flow that was not announced has no such field.
+            Match::Helper(list) => Some(list.contains(&flow(view)?.helper?)),
             Match::CtMark(list) => flow(view).map(|flow| any_mark(list, flow.mark)),
             Match::Mark(list) => Some(any_mark(list, view.mark)),
             Match::Original(original) => original.answer(ruleset, view),

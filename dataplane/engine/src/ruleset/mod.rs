@@ -168,6 +168,8 @@ pub struct Ruleset {
     port_sets: Arc<[Arc<PortSet>]>,
     /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
     may_notrack: bool,
+    /// Whether a rule assigns a helper.
+    helps: bool,
     /// What each place of [`Action::CtTimeout`] stands for; see [`Ruleset::number_timeouts`].
     timeouts: Box<[TimeoutsId]>,
     /// Whether packets of one flow may give it different marks in turn.
@@ -239,6 +241,11 @@ impl Ruleset {
     #[inline]
     pub fn translates(&self) -> bool {
         self.translates
+    }
+
+    /// Whether a flow may live at another worker than its packets hash to: translated, or announced by a helper.
+    pub fn moves_flows(&self) -> bool {
+        self.translates || self.helps
     }
 
     /// What a rule does that decided with [`Decision::Translate`].

@@ -61,6 +61,7 @@ impl Ruleset {
                 | Action::Translate(_)
                 | Action::Zone(_)
                 | Action::CtTimeout(_)
+                | Action::Helper(_)
                 | Action::Mark(_)
                 | Action::CtMark(_)
                 | Action::SaveMark(_)
@@ -105,6 +106,7 @@ impl Match {
             Match::Mark(list) => Some(list.iter().any(|mark| mark.value == 0)),
             Match::Direction(_)
             | Match::Status(_)
+            | Match::Helper(_)
             | Match::CtMark(_)
             | Match::Original(_)
             | Match::Absent => None,

@@ -98,7 +98,7 @@ fn info(state: CtState) -> CtInfo {
         _ => Status::default(),
     };
     let original = OriginalTuple { src: ip("10.0.0.2"), dst: ip("192.0.2.80"), sport: 5, dport: 80 };
-    CtInfo { state, direction: Direction::Original, status, mark: 0x15, original }
+    CtInfo { state, direction: Direction::Original, status, mark: 0x15, original, helper: None }
 }
 
 /// From lan to wan, NEW.
@@ -545,7 +545,8 @@ fn the_first_rule_that_gives_a_zone_or_timeouts_decides() {
         ruleset.number_timeouts([TimeoutsId(7), TimeoutsId(8)].into());
         let (_, effects) = judge(&ruleset, &mut view(&packet, &interfaces));
         assert_eq!(effects.notrack, notrack, "{name}");
-        let expected = Template { zone: Zone::both(ZoneId(zone)), timeouts: TimeoutsId(timeouts) };
+        let expected =
+            Template { zone: Zone::both(ZoneId(zone)), timeouts: TimeoutsId(timeouts), helper: None };
         assert_eq!(effects.template, expected, "{name}");
     }
 }

@@ -225,6 +225,9 @@ impl<'r> Walk<'r> {
             Action::Notrack { .. } => {}
             Action::Zone(zone) => put_into(*zone, effects),
             Action::CtTimeout(place) => self.give_timeouts(*place, effects),
+            Action::Helper(assigned) => {
+                effects.template.helper.get_or_insert(*assigned);
+            }
             Action::Mark(set) => view.mark = set.apply(view.mark),
             Action::CtMark(set) => self.mark_flow(*set, view, effects),
             Action::SaveMark(mask) => {

@@ -41,6 +41,9 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         keep_charges(t, charges);
     }
     set_flow_mark(t);
+    if let (Some(begins), Some(assigned)) = (&mut t.begins, t.effects.template.helper) {
+        begins.assign(assigned);
+    }
     if !t.effects.logs.is_empty() {
         let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
         write_logs(t.bench, &t.effects, t.frame.ethernet(t.packet), t.packet.length(), interfaces);

@@ -68,7 +68,7 @@ fn at(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
     if !t.bench.world.ruleset.translates() {
         return ControlFlow::Continue(());
     }
-    if t.begins.is_some() {
+    if t.begins.as_ref().is_some_and(|begins| !begins.follows_master()) {
         bind(t, manip, hook)?;
     }
     match (t.mapping, t.ct.map(|ct| (ct.state, ct.direction))) {

@@ -83,6 +83,8 @@ pub(crate) fn stray(bench: &Bench<'_>) -> Tracked {
 pub(crate) fn count(states: &StateCounters, tracked: &Tracked) {
     let counter = match tracked {
         Tracked::Flow { state: CtState::Established, .. } => &states.established,
+        Tracked::Flow { state: CtState::Related, .. } => &states.related,
+        Tracked::New(begins) if begins.info().state == CtState::Related => &states.related,
         Tracked::Flow { .. } | Tracked::New(_) => &states.new,
         Tracked::Related { .. } | Tracked::RelatedUntracked(_) => &states.related,
         Tracked::Untracked => &states.untracked,

@@ -48,6 +48,7 @@ fn listed(out: &mut String, flow: &Flow, style: Style, now: u64) -> Result {
             write!(out, "[start={}] ", date(now.saturating_sub(age)))?;
         }
     }
+    helper(out, flow)?;
     out.push_str("use=1");
     if style.id {
         write!(out, " id={}", flow.id)?;
@@ -81,6 +82,7 @@ fn told(out: &mut String, event: &FlowEvent, style: Style) -> Result {
             write!(out, "[start={}] [stop={}] ", date(seconds.saturating_sub(age)), date(seconds))?;
         }
     }
+    helper(out, flow)?;
     if style.id {
         write!(out, "id={} ", flow.id)?;
     }
@@ -141,6 +143,13 @@ fn tuple(out: &mut String, t: &FlowTuple, zone: &str, counted: bool) -> Result {
 fn zone(out: &mut String, flow: &Flow) -> Result {
     match flow.zone.filter(|zone| *zone > 0) {
         Some(zone) => write!(out, "zone={zone} "),
+        None => Ok(()),
+    }
+}
+
+fn helper(out: &mut String, flow: &Flow) -> Result {
+    match &flow.helper {
+        Some(name) => write!(out, "helper={name} "),
         None => Ok(()),
     }
 }

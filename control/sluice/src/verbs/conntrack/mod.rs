@@ -1,6 +1,7 @@
 //! `sluice conntrack`: conntrack-tools' -L, -C, -E, -D, -U, -F and -S, with its option names, its line formats and its
 //! exit codes where they say something: 1 where nothing was deleted or changed.
 
+mod expect;
 mod filter;
 mod line;
 pub(crate) mod top;
@@ -58,8 +59,8 @@ enum Verb {
     Stats,
     /// Show who fills the table: addresses, prefixes, ports, protocols or states with most flows.
     Top(top::TopArgs),
-    /// List expectations of helpers; there are none yet.
-    Expect,
+    /// List, watch or delete expectations: connections that helpers announced.
+    Expect(expect::ExpectArgs),
 }
 
 #[derive(Debug, Args)]
@@ -198,10 +199,7 @@ pub(crate) async fn conntrack(client: &Client, args: ConntrackArgs, json: bool) 
             stats.iter().try_for_each(|s| print_line(&stats_line(s)))
         }
         Verb::Top(a) => top::top(client, a, json).await,
-        Verb::Expect => {
-            eprintln!("{NAME}: 0 expectations have been shown.");
-            Ok(())
-        }
+        Verb::Expect(a) => expect::expect(client, a, json).await,
     }
 }
 

@@ -42,6 +42,11 @@ impl Answers {
         self.count != 0
     }
 
+    /// This worker.
+    pub(in crate::conntrack) fn worker(&self) -> WorkerId {
+        self.worker
+    }
+
     /// All workers.
     pub(super) fn workers(&self) -> u8 {
         self.workers
@@ -52,7 +57,8 @@ impl Answers {
         self.table().is_some()
     }
 
-    fn table(&self) -> Option<&Reservations> {
+    /// The table, where there is one.
+    pub(in crate::conntrack) fn table(&self) -> Option<&Reservations> {
         self.table.as_deref().filter(|table| table.is_ready())
     }
 
@@ -98,6 +104,15 @@ impl Answers {
         reserved
     }
 
+    /// Reserves packets of the original direction of a flow that lives here, wherever they hash to.
+    pub(in crate::conntrack) fn reserve_arrivals<A: Address>(&mut self, original: &Tuple<A>, seeds: &Seeds) {
+        let answers = original.reversed();
+        if !self.come_home(original) {
+            // Where another flow has the same, this one's later packets go to that: nothing better can be done.
+            let _ = self.reserve(&answers, Status::SNAT, seeds);
+        }
+    }
+
     /// Gives the answers of a flow that goes free, if they were reserved.
     pub(in crate::conntrack) fn release<A: Address>(&mut self, outward: &Tuple<A>, seeds: &Seeds) {
         let hash = FamilyKey::answering(outward, Zone::default(), seeds).answer_hash(seeds);
@@ -121,7 +136,11 @@ impl Conntrack {
             return self.owner_of(table, &key.reversed());
         }
         if table.concern(&packet.addrs) {
-            self.owner_of(table, &self.key(packet, Zone::default())?)
+            let reserved = self.owner_of(table, &self.key(packet, Zone::default())?);
+            match reserved {
+                None if table.any_expected() => self.expected_by(table, packet),
+                reserved => reserved,
+            }
         } else {
             None
         }

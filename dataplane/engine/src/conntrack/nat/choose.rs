@@ -44,7 +44,7 @@ impl PortDraw {
         PortDraw { secret, drawn: 0 }
     }
 
-    fn draw(&mut self) -> u32 {
+    pub(in super::super) fn draw(&mut self) -> u32 {
         self.drawn = self.drawn.wrapping_add(1);
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(self.secret);
@@ -136,7 +136,7 @@ fn has_ports(protocol: u8) -> bool {
 
 impl<A: Address> Table<A> {
     /// Binds one end of a flow that begins.
-    pub(super) fn bind(
+    pub(in crate::conntrack) fn bind(
         &mut self,
         shared: &mut Shared,
         now: Tick,

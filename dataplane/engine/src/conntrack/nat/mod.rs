@@ -294,6 +294,12 @@ impl Conntrack {
         Position::following(family, next)
     }
 
+    /// A random port from `first` on.
+    pub(crate) fn draw_port(&mut self, first: u16) -> u16 {
+        let ports = u32::from(u16::MAX - first) + 1;
+        first.wrapping_add((self.shared.ports.draw() % ports) as u16)
+    }
+
     /// Removes a flow: it can go on no more.
     pub fn kill(&mut self, flow: FlowHandle) {
         match flow.family {

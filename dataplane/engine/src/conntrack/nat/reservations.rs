@@ -13,7 +13,7 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sluice_wire::Addrs;
 
@@ -37,16 +37,23 @@ pub struct Reservations {
     flows: u32,
     lines: OnceLock<Box<[Line]>>,
     filter: [AtomicU64; FILTER],
+    /// Expectations among the words.
+    expected: AtomicU32,
 }
 
 impl Reservations {
     /// For as many flows as all workers may have together; takes no memory yet.
     pub fn new(flows: u32) -> Reservations {
-        Reservations { flows, lines: OnceLock::new(), filter: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Reservations {
+            flows,
+            lines: OnceLock::new(),
+            filter: std::array::from_fn(|_| AtomicU64::new(0)),
+            expected: AtomicU32::new(0),
+        }
     }
 
     /// Makes the table, twice as large as it needs to be. To be called, not by a worker, before the first world that
-    /// translates is published; without, workers do as if they were alone.
+    /// translates or has helpers is published; without, workers do as if they were alone.
     pub fn prepare(&self) {
         let count = (self.flows as usize * 2).div_ceil(PLACES).max(2);
         let _ = self.lines.get_or_init(|| std::iter::repeat_with(Line::default).take(count).collect());
@@ -58,6 +65,21 @@ impl Reservations {
         self.lines.get().is_some()
     }
 
+    /// Whether anything is expected by anyone.
+    pub(in crate::conntrack) fn any_expected(&self) -> bool {
+        self.expected.load(Ordering::Acquire) != 0
+    }
+
+    /// An expectation was reserved.
+    pub(in crate::conntrack) fn expect_more(&self) {
+        self.expected.fetch_add(1, Ordering::Release);
+    }
+
+    /// One is gone.
+    pub(in crate::conntrack) fn expect_less(&self) {
+        self.expected.fetch_sub(1, Ordering::Release);
+    }
+
     /// Whether answers between these addresses may belong to a worker that they do not hash to.
     #[inline]
     pub(super) fn concern(&self, addrs: &Addrs) -> bool {
@@ -65,7 +87,7 @@ impl Reservations {
     }
 
     /// Notes that answers from or to an address may belong to a worker that they do not hash to.
-    pub(super) fn mark(&self, address: IpAddr) {
+    pub(in crate::conntrack) fn mark(&self, address: IpAddr) {
         let (word, bit) = place_in_filter(address);
         if let Some(word) = self.filter.get(word)
             && word.load(Ordering::Relaxed) & bit == 0
@@ -81,12 +103,12 @@ impl Reservations {
     }
 
     /// Whose answers have this hash.
-    pub(super) fn owner(&self, hash: u64) -> Option<WorkerId> {
+    pub(in crate::conntrack) fn owner(&self, hash: u64) -> Option<WorkerId> {
         self.words(hash).map(|word| word.load(Ordering::Acquire)).find_map(|word| owner_in(word, hash))
     }
 
     /// Reserves answers; false if they are reserved already, or there is no room.
-    pub(super) fn reserve(&self, hash: u64, owner: WorkerId) -> bool {
+    pub(in crate::conntrack) fn reserve(&self, hash: u64, owner: WorkerId) -> bool {
         let Some(own) = self.take_place(hash, word_of(hash, owner)) else { return false };
         // Another worker may have looked at the same moment and found nothing either. One of the two sees both words
         // now, perhaps both do: whoever does gives way.
@@ -101,7 +123,7 @@ impl Reservations {
 
     /// Gives answers free again.
     /// False if they were not reserved.
-    pub(super) fn release(&self, hash: u64, owner: WorkerId) -> bool {
+    pub(in crate::conntrack) fn release(&self, hash: u64, owner: WorkerId) -> bool {
         let wanted = word_of(hash, owner);
         let word = self.words(hash).find(|word| word.load(Ordering::Relaxed) == wanted);
         if let Some(word) = word {

@@ -291,7 +291,8 @@ impl TcpTrack {
         segment: &Segment<'_>,
         cx: &Context<'_>,
     ) -> Fit {
-        let (fit, seen) = self.sides.fit(old, cx.direction, n, segment, cx.settings.tcp_be_liberal);
+        let shift = cx.shift.map_or(0, |shift| shift.of_acknowledgement(n.ack));
+        let (fit, seen) = self.sides.fit(old, cx.direction, n, segment, (cx.settings.tcp_be_liberal, shift));
         if let (Fit::Inside, Kind::Ack, Some(seen)) = (fit, kind, seen) {
             self.count_retransmit(&seen, cx.direction);
         }

@@ -208,13 +208,15 @@ impl Sides {
         direction: Direction,
         n: &Numbers,
         segment: &Segment<'_>,
-        liberal: bool,
+        (liberal, shift): (bool, u32),
     ) -> (Fit, Option<Numbers>) {
         let mut n = *n;
         let mut sack = n.ack;
         if self.flags.of(direction.opposite()).has(Flags::SACK) {
             sack = highest_acknowledged(segment, n.ack);
         }
+        // What acknowledges a stream that a helper made longer, as the stream's sender has it.
+        (n.ack, sack) = (n.ack.wrapping_sub(shift), sack.wrapping_sub(shift));
         if self.begins_here(state, direction, &n, sack, segment) {
             return (Fit::Inside, None);
         }
