@@ -6,7 +6,7 @@
 //!
 //! Not here: the reverse path filter, sizes, TTL and neighbours, which the explanation says.
 
-mod has;
+pub(crate) mod has;
 
 use std::net::IpAddr;
 
@@ -73,7 +73,9 @@ impl Explain<'_> {
             effects: Effects::default(),
             steps: Vec::new(),
         };
-        let line = has::line(&packet, ingress.and_then(|id| self.interfaces.get(id)));
+        let from = ingress.and_then(|id| self.interfaces.get(id));
+        let from = from.map_or("from the router itself".to_owned(), |from| format!("in by {}", from.name));
+        let line = format!("{}, {from}", has::line(&packet));
         let (verdict, by) = passage.run(out)?;
         Ok(Explanation { packet: line, steps: passage.steps, verdict, by, notes: self.notes(ingress) })
     }

@@ -20,12 +20,14 @@ mod names;
 mod problems;
 mod recheck;
 mod sets;
+pub mod settings;
 mod text;
 mod timeouts;
 pub mod topology;
 mod trial;
 
 pub use compare::{Change, ChangeKind, compare, covered, range_text};
+pub use explain::has::line as packet_line;
 pub use explain::{Explain, OfFlow};
 pub use names::Names;
 pub use recheck::Recheck;

@@ -1,18 +1,13 @@
 //! From the system file to what the engine runs on; and what of it can change while it runs.
 
-use std::sync::Arc;
-
-use sluice_compiler::{TimeoutRegistry, topology};
+pub(crate) use sluice_compiler::settings::{count_for, share_out};
+pub use sluice_compiler::settings::{own_timeouts, settings};
+use sluice_compiler::topology;
 use sluice_config::System;
 use sluice_config::system::{self as config, Device};
-use sluice_engine::conntrack::{self, FlowBudget};
-use sluice_engine::ids::{InterfaceId, Millis, PortId};
-use sluice_engine::ruleset::Ruleset;
-use sluice_engine::world::{IcmpSettings, Interfaces, NeighbourKey, Settings};
-use sluice_wire::{MacAddr, Protocol};
-
-/// Expectations at once, where the file does not say: the kernel's number for as many buckets as it has by default.
-const EXPECT_MAX: u32 = 4096;
+use sluice_engine::ids::{InterfaceId, PortId};
+use sluice_engine::world::{Interfaces, NeighbourKey};
+use sluice_wire::MacAddr;
 
 /// A device of the system file with what is on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,112 +64,6 @@ pub fn neighbours(system: &System) -> Vec<(NeighbourKey, MacAddr)> {
     system.neighbours.iter().filter_map(|neighbour| Some((key(neighbour)?, neighbour.mac))).collect()
 }
 
-/// Everything else that workers need and that can change while they run; `own` has the timeouts that rules give.
-pub fn settings(system: &System, own: &TimeoutRegistry) -> Settings {
-    let icmp = &system.icmp;
-    let per_second = icmp.ratelimit.map(|rate| {
-        let seconds = u32::try_from(rate.unit.duration().as_secs()).unwrap_or(u32::MAX);
-        rate.count.div_ceil(seconds)
-    });
-    Settings {
-        conntrack: conntrack_settings(&system.conntrack, own_timeouts(system, own)),
-        icmp: IcmpSettings::new(per_second, icmp.burst, icmp.redirects),
-    }
-}
-
-/// The timeouts that rules give to flows, by number; where they say nothing, those of the system file.
-pub fn own_timeouts(system: &System, own: &TimeoutRegistry) -> Arc<[conntrack::Timeouts]> {
-    own.list(&system.conntrack.timeouts).iter().map(timeouts).collect()
-}
-
-fn conntrack_settings(
-    from: &config::Conntrack,
-    own_timeouts: Arc<[conntrack::Timeouts]>,
-) -> conntrack::Settings {
-    conntrack::Settings {
-        checksum: from.checksum,
-        acct: from.acct,
-        timestamp: from.timestamp,
-        log_invalid: match from.log_invalid {
-            config::LogInvalid::Off => conntrack::LogInvalid::default(),
-            config::LogInvalid::Protocol(protocol) => conntrack::LogInvalid::of(Some(Protocol(protocol))),
-            config::LogInvalid::All => conntrack::LogInvalid::of(None),
-        },
-        tcp_loose: from.tcp_loose,
-        tcp_be_liberal: from.tcp_be_liberal,
-        tcp_ignore_invalid_rst: from.tcp_ignore_invalid_rst,
-        tcp_max_retrans: from.tcp_max_retrans,
-        expect_max: from.expect_max.unwrap_or(EXPECT_MAX),
-        frag_high_thresh: from.frag_high_thresh,
-        timeouts: timeouts(&from.timeouts),
-        own_timeouts,
-        adaptive: from.adaptive.map(|adaptive| conntrack::Adaptive {
-            start: adaptive.start.of(from.max),
-            end: adaptive.end.of(from.max),
-        }),
-        source_quota: from.source_quota.map(|quota| conntrack::SourceQuota {
-            max: quota.max,
-            prefix_v4: quota.prefix_v4,
-            prefix_v6: quota.prefix_v6,
-        }),
-    }
-}
-
-/// Sets what all workers share of the table: its limit, what of it is kept for the router, room to count sources.
-pub(crate) fn share_out(budget: &FlowBudget, from: &config::Conntrack, capacity: u32) {
-    budget.set_max(from.max);
-    budget.set_buckets(from.buckets.unwrap_or(0));
-    budget.set_reserve(from.reserve());
-    if from.source_quota.is_some() {
-        budget.count_sources(capacity);
-    }
-}
-
-/// Makes room to count flows before a ruleset asks how many there are.
-pub(crate) fn count_for(budget: &FlowBudget, ruleset: &Ruleset, capacity: u32) {
-    if ruleset.counts_flows() {
-        budget.count_connections(capacity);
-    }
-}
-
-fn timeouts(from: &config::Timeouts) -> conntrack::Timeouts {
-    let millis = Millis::from;
-    conntrack::Timeouts {
-        tcp: conntrack::TcpTimeouts {
-            syn_sent: millis(from.tcp_syn_sent),
-            syn_recv: millis(from.tcp_syn_recv),
-            established: millis(from.tcp_established),
-            fin_wait: millis(from.tcp_fin_wait),
-            close_wait: millis(from.tcp_close_wait),
-            last_ack: millis(from.tcp_last_ack),
-            time_wait: millis(from.tcp_time_wait),
-            close: millis(from.tcp_close),
-            syn_sent2: millis(from.tcp_syn_sent2),
-            max_retrans: millis(from.tcp_max_retrans),
-            unacknowledged: millis(from.tcp_unacknowledged),
-        },
-        udp: millis(from.udp),
-        udp_stream: millis(from.udp_stream),
-        icmp: millis(from.icmp),
-        icmpv6: millis(from.icmpv6),
-        generic: millis(from.generic),
-        gre: millis(from.gre),
-        gre_stream: millis(from.gre_stream),
-        sctp: conntrack::SctpTimeouts {
-            closed: millis(from.sctp_closed),
-            cookie_wait: millis(from.sctp_cookie_wait),
-            cookie_echoed: millis(from.sctp_cookie_echoed),
-            established: millis(from.sctp_established),
-            shutdown_sent: millis(from.sctp_shutdown_sent),
-            shutdown_recd: millis(from.sctp_shutdown_recd),
-            shutdown_ack_sent: millis(from.sctp_shutdown_ack_sent),
-            heartbeat_sent: millis(from.sctp_heartbeat_sent),
-        },
-        frag: millis(from.frag),
-        frag6: millis(from.frag6),
-    }
-}
-
 /// Keys of the file that differ, in its order: first those that are in force after a reload, then those that need a
 /// restart.
 pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
@@ -224,6 +113,8 @@ fn interface_id(system: &System, name: &str) -> Option<InterfaceId> {
 
 #[cfg(test)]
 mod tests {
+    use sluice_compiler::TimeoutRegistry;
+    use sluice_engine::ids::Millis;
     use sluice_engine::world::{Hop, RouteKind};
 
     use super::*;

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, explain, history, import, policy, set, show, top};
+use verbs::{conntrack, explain, history, import, policy, set, show, simulate, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -53,6 +53,8 @@ enum Verb {
     Import(import::ImportArgs),
     /// Tell what would happen to a packet, rule by rule.
     Explain(Box<explain::ExplainArgs>),
+    /// Run a capture through a policy, without a daemon: what becomes of each packet and each rule.
+    Simulate(simulate::SimulateArgs),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -114,6 +116,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Set(a) => set::set(&client, a, args.json).await,
         Verb::Import(a) => import::import(&a, args.json),
         Verb::Explain(a) => explain::explain(&client, &a, args.json).await,
+        Verb::Simulate(a) => simulate::simulate(&a, args.json),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

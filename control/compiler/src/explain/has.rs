@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use sluice_engine::conntrack::{CtInfo, CtState, Direction, Status, TupleRecord, TupleTransport};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::ruleset::{Field, View};
-use sluice_engine::world::{AddressKind, Interface};
+use sluice_engine::world::AddressKind;
 use sluice_wire::{Fragment, Packet, Transport};
 
 use crate::text::{family_name, flag_names};
 
-/// The packet in one line.
-pub(super) fn line(packet: &Packet, ingress: Option<&Interface>) -> String {
+/// The packet in one line: protocol, addresses with ports, flags or type.
+pub fn line(packet: &Packet) -> String {
     let end = |address: IpAddr, port: Option<u16>| match (address, port) {
         (address, None) => address.to_string(),
         (IpAddr::V4(v4), Some(port)) => format!("{v4}:{port}"),
@@ -27,9 +27,7 @@ pub(super) fn line(packet: &Packet, ingress: Option<&Interface>) -> String {
         }
         _ => String::new(),
     };
-    let from =
-        ingress.map_or("from the router itself".to_owned(), |interface| format!("in by {}", interface.name));
-    format!("{} {src} > {dst}{more}, {from}", packet.protocol)
+    format!("{} {src} > {dst}{more}", packet.protocol)
 }
 
 /// What there is; None where the packet has no such field.

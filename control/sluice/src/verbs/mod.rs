@@ -7,5 +7,6 @@ pub(crate) mod import;
 pub(crate) mod policy;
 pub(crate) mod set;
 pub(crate) mod show;
+pub(crate) mod simulate;
 pub(crate) mod stats;
 pub(crate) mod top;
