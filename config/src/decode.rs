@@ -341,7 +341,7 @@ pub(crate) fn number(text: &str) -> Option<u32> {
 }
 
 /// `did you mean …?` with the name of `candidates` that is nearest to `name`, if one is near enough to be meant.
-pub(crate) fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
+pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
     let lower = name.to_lowercase();
     let limit = match lower.chars().count() {
         0 | 1 => 0,

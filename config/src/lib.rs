@@ -19,6 +19,7 @@ pub mod system;
 mod yaml;
 
 pub use addr::{IpPrefix, IpRange};
+pub use decode::nearest;
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, ValueError};
 pub use policy::{Policy, PolicySource, ReadTimes};
 pub use rate::{Rate, RateUnit};

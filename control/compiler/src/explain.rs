@@ -55,9 +55,11 @@ impl Explain<'_> {
     pub fn packet(&self, asked: &TestPacket, live: Option<&OfFlow>) -> Result<Explanation, String> {
         let named = |name: &Option<sluice_config::Spanned<String>>| match name {
             None => Ok(None),
-            Some(name) => {
-                self.names.get(name).map(Some).ok_or_else(|| format!("there is no interface {}", name.value))
-            }
+            Some(name) => self.names.get(name).map(Some).ok_or_else(|| {
+                let hint = sluice_config::nearest(name, self.names.iter().map(|(known, _)| known));
+                let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                format!("there is no interface {}{hint}", name.value)
+            }),
         };
         let (ingress, out) = (named(&asked.in_interface)?, named(&asked.out_interface)?);
         let packet = packet::build(asked);

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use sluice_api as api;
 use sluice_compiler::{NamedSet, covered, range_text};
+use sluice_config::nearest;
 use sluice_config::policy::SetElements;
 use tokio::task::spawn_blocking;
 
@@ -151,6 +152,13 @@ impl Sets {
         self.live.iter().map(|(name, live)| describe(name, live, SHOWN)).collect()
     }
 
+    /// That there is no such set, with the name of one that may be meant.
+    pub(crate) fn lacks(&self, name: &str) -> String {
+        let hint = nearest(name, self.live.keys().map(String::as_str));
+        let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+        format!("there is no set {name}{hint}")
+    }
+
     /// A set by name.
     pub(crate) fn get(&self, name: &str) -> Option<LiveSet> {
         self.live.get(name).cloned()
@@ -182,7 +190,7 @@ impl Control {
             let sets = locked(&self.sets);
             (sets.get(&name), sets.changes(), sets.folder.clone())
         };
-        let live = found.ok_or_else(|| ApplyError::Asked(format!("there is no set {name}")))?;
+        let live = found.ok_or_else(|| ApplyError::Asked(locked(&self.sets).lacks(&name)))?;
         let ruleset = Arc::clone(&self.publisher.world().ruleset);
         // Large sets take a while, and so may the disk: beside this thread.
         let work = spawn_blocking(move || {

@@ -7,6 +7,7 @@ mod confirm;
 mod conntrack;
 mod control;
 mod devices;
+mod explain;
 mod flood;
 mod fragments;
 mod frames;

@@ -237,7 +237,8 @@ pub(super) async fn sets(State(control): Shared) -> Json<Vec<api::Set>> {
 
 pub(super) async fn set(State(control): Shared, Path(name): Path<String>) -> Result<Json<api::Set>, Refusal> {
     let set = control.whole_set(name.clone()).await;
-    set.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no set {name}")))
+    let lacks = || Refusal::new(StatusCode::NOT_FOUND, locked(&control.sets).lacks(&name));
+    set.map(Json).ok_or_else(lacks)
 }
 
 pub(super) async fn config(State(control): Shared) -> Json<api::ConfigView> {
