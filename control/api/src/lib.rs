@@ -19,6 +19,7 @@
 //! | `GET /v1/routes` | | `[`[`Route`]`]` |
 //! | `GET /v1/neighbours` | | `[`[`Neighbour`]`]` |
 //! | `GET /v1/workers` | | `[`[`Worker`]`]` |
+//! | `GET /v1/nat` | | [`Nat`] |
 //! | `GET /v1/drops` | | `[`[`Drop`]`]`, all reasons |
 //! | `GET /v1/sets` | | `[`[`Set`]`]` |
 //! | `GET /v1/sets/NAME` | | [`Set`], all of it; 404 if there is none |
@@ -42,6 +43,7 @@
 mod expect;
 mod explain;
 mod flows;
+mod nat;
 mod policy;
 mod show;
 mod top;
@@ -53,6 +55,7 @@ pub use flows::{
     ConntrackStats, Deleted, Flow, FlowChange, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine,
     UpdateRequest,
 };
+pub use nat::{Nat, NatDestination, NatSource};
 pub use policy::{
     ApiError, ApplyReply, ApplyRequest, ConfirmReply, Diagnostic, FlowHandling, FlowsAhead, HistoryEntry,
     PolicyChange, PolicyDiff, PolicyView, ReloadReply, RollbackRequest, Status,

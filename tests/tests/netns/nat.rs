@@ -50,6 +50,12 @@ fn get(lab: &Lab, from: &str, address: &str, port: u16) {
     assert_eq!(lab.must(from, &["curl", "-sSf", "-m", "5", &url]), "hello\n", "{url} from {from}");
 }
 
+/// The lines of `sluice show nat`, with one blank between words.
+fn shown(daemon: &Daemon<'_>) -> Vec<String> {
+    let lines = daemon.ask(&["show", "nat"]);
+    lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 fn outbound(workers: usize) {
     let lab = lab();
     let _nginx = lab.nginx("server");
@@ -72,6 +78,10 @@ fn outbound(workers: usize) {
             }
             assert!(out.status.success(), "{argv:?}: {}", text(&out));
         }
+    }
+    let used = shown(&daemon);
+    for beginning in ["10.2.0.1 tcp", "10.2.0.1 icmp 1 1", "fd00:2::1 udp"] {
+        assert!(used.iter().any(|line| line.starts_with(beginning)), "{beginning}: {used:?}");
     }
     // Errors about translated packets find who asked: nobody is at this address, and nobody knows the way on.
     let seen = text(&lab.run("client", &["ping", "-c", "1", "-W", "6", "10.2.0.99"]));
@@ -107,6 +117,8 @@ fn inbound(workers: usize) {
     }
     let rules = daemon.ask(&["show", "rules"]);
     assert!(rules.contains("publish") && rules.contains("hairpin"), "{rules}");
+    let used = shown(&daemon);
+    assert!(used.contains(&"10.2.0.1:8080 tcp 10.1.0.2:80 16".to_owned()), "{used:?}");
     daemon.assert_adds_up();
     daemon.stop();
 }

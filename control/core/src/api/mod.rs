@@ -5,6 +5,7 @@
 
 mod conntrack;
 mod expect;
+mod nat;
 mod show;
 mod socket;
 mod top;
@@ -56,6 +57,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/neighbours", get(show::neighbours))
         .route("/v1/workers", get(show::workers))
         .route("/v1/drops", get(show::drops))
+        .route("/v1/nat", get(nat::nat))
         .route("/v1/sets", get(show::sets).post(change_set))
         .route("/v1/sets/{name}", get(show::set))
         .route("/v1/explain", post(explain))

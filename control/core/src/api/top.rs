@@ -35,15 +35,15 @@ fn row((key, count): (Key, Count)) -> api::TopRow {
     let key = match key {
         Key::Net(address, len) if len == if address.is_ipv4() { 32 } else { 128 } => address.to_string(),
         Key::Net(address, len) => format!("{address}/{len}"),
-        Key::Service(protocol, port) => with(&name(protocol), port),
-        Key::State(protocol, state) => with(&name(protocol), state),
+        Key::Service(protocol, port) => with(&protocol_text(protocol), port),
+        Key::State(protocol, state) => with(&protocol_text(protocol), state),
     };
     let Count { flows, error, unreplied, assured, packets, bytes } = count;
     api::TopRow { key, flows, error, unreplied, assured, packets, bytes }
 }
 
 /// A protocol's name, or its number where it has none.
-fn name(protocol: Protocol) -> String {
+pub(super) fn protocol_text(protocol: Protocol) -> String {
     match protocol_name(protocol) {
         "unknown" => protocol.0.to_string(),
         name => name.to_owned(),

@@ -7,6 +7,7 @@ mod describe;
 mod expectations;
 mod filter;
 mod talkers;
+mod translations;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(crate) use describe::describe;
 pub(crate) use expectations::{ExpectationWalk, describe_expectation, expectation_filter};
 pub(crate) use filter::{change, filter, kinds};
 pub(crate) use talkers::{By, Count, Key, Talkers};
+pub(crate) use translations::{End, Translations};
 
 /// Flows that a worker copies out between two bursts: about 20 µs of its time.
 pub(crate) const BATCH: usize = 64;

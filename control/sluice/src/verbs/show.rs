@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use sluice_api::{ConfigView, Drop, Interface, Neighbour, PolicyView, Port, Route, Rule, Set, Worker};
+use sluice_api::{ConfigView, Drop, Interface, Nat, Neighbour, PolicyView, Port, Route, Rule, Set, Worker};
 
 use crate::client::Client;
 use crate::print::{print_json, print_line};
@@ -35,6 +35,8 @@ enum What {
     Workers,
     /// Dropped packets by reason.
     Drops,
+    /// Translated flows: ports in use of each address, and published destinations.
+    Nat,
     /// Sets of the policy.
     Sets,
     /// The system file in force.
@@ -55,6 +57,7 @@ pub(crate) async fn show(client: &Client, args: &ShowArgs, json: bool) -> Outcom
         }
         What::Workers => print(json, client.get("/v1/workers").await?, |w: &Vec<Worker>| workers(w)),
         What::Drops => print(json, client.get("/v1/drops").await?, |d: &Vec<Drop>| drops(d, args.all)),
+        What::Nat => print(json, client.get("/v1/nat").await?, nat),
         What::Sets => print(json, client.get("/v1/sets").await?, |s: &Vec<Set>| sets(s, args.all)),
         What::Config => print(json, client.get("/v1/config").await?, |c: &ConfigView| config(c)),
     }
@@ -99,6 +102,32 @@ fn rules(list: &[Rule]) -> Vec<String> {
         ]);
     }
     t.lines()
+}
+
+fn nat(nat: &Nat) -> Vec<String> {
+    let mut sources = Table::new(&["SOURCE", "PROTO", ">FLOWS", ">PORTS", ">OF ALL"]);
+    for s in &nat.sources {
+        let (ports, share) = match s.ports {
+            0 => (String::new(), String::new()),
+            ports => (ports.to_string(), format!("{:.1} %", f64::from(ports) / 655.36)),
+        };
+        sources.row(vec![s.address.clone(), s.protocol.clone(), s.flows.to_string(), ports, share]);
+    }
+    let mut destinations = Table::new(&["DESTINATION", "PROTO", "BECOMES", ">FLOWS"]);
+    for d in &nat.destinations {
+        destinations.row(vec![d.asked.clone(), d.protocol.clone(), d.given.clone(), d.flows.to_string()]);
+    }
+    let mut out = sources.lines();
+    out.push(String::new());
+    out.extend(destinations.lines());
+    let told = [
+        (nat.left_out, "flows of further addresses are not shown"),
+        (nat.exhausted, "packets were dropped because no port was free (nat_exhausted)"),
+        (nat.no_address, "packets were dropped because there was no address (nat_no_address)"),
+    ];
+    let told = told.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    out.extend(told);
+    out
 }
 
 /// What the device does towards finding a packet's worker.
