@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use crate::conntrack::{CtInfo, TimeoutsId, Zone};
 use crate::ruleset::chain::{Chain, ChainPlace};
-use crate::ruleset::classifier::Search;
+use crate::ruleset::classifier::{Index, Search};
 use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::{Decision, Effects, Reads, View};
 use crate::ruleset::{Action, ChainId, CounterId, Hook, MarkSet, Policy, RuleId, Ruleset, Test};
@@ -151,10 +151,7 @@ impl<'r> Walk<'r> {
                 By::Classifier => self.ruleset.chain(self.chain).and_then(Chain::index),
             };
             let found = match index {
-                Some(index) => {
-                    let search = self.search.take().unwrap_or_else(|| index.search(key, view));
-                    self.next_found(search, view, reads)
-                }
+                Some(index) => self.next_found(index, key, view, reads),
                 None => self.next_in_turn(key, view, reads),
             };
             if let Some((id, _)) = found {
@@ -185,16 +182,17 @@ impl<'r> Walk<'r> {
     /// The next rule of this chain that matches, of those that the classifier found.
     fn next_found(
         &mut self,
-        mut search: Search<'r>,
+        index: &'r Index,
+        key: GuardKey,
         view: &View<'_>,
         reads: &mut Reads,
     ) -> Option<(RuleId, &'r Rule)> {
+        let search = self.search.get_or_insert_with(|| index.search(key, view));
         let mut from = self.next;
         loop {
             let place = search.next(from)?;
             let rule = self.ruleset.rules.get(place as usize)?;
             if rule.matches(self.ruleset, view, reads) {
-                self.search = Some(search);
                 return Some((RuleId(place), rule));
             }
             from = place + 1;

@@ -21,8 +21,8 @@ use crate::ruleset::view::View;
 use area::{Area, Number, Pair, Point};
 use tree::{Candidates, Tree};
 
-/// Rules of a chain that is walked by turn: a miss is one comparison.
-const SHORT: usize = 16;
+/// Rules of a chain that is walked by turn: most misses are one comparison.
+const SHORT: usize = 8;
 
 /// Areas of one rule at the most, tried until all together are few enough.
 const AREAS_OF_RULE: [usize; 3] = [64, 8, 1];

@@ -1,6 +1,6 @@
 //! The tree as packets meet it: nodes that cut one field, leaves that list areas in the order of their rules.
 //!
-//! A node compares a packet's field with up to [`CUTS`] keys at once, and leads to one child; areas too wide for a
+//! A node looks a packet's field up among up to [`CUTS`] keys, and leads to one child; areas too wide for a
 //! child, which would have to be in many, hang in a subtree of their own beside the children, so a packet ends in a few
 //! leaves ([`LISTS`] at the most), between which [`Candidates`] goes by rule number.
 //!
@@ -50,7 +50,13 @@ impl<K: Number> Node<K> {
     #[inline(always)]
     fn child(&self, point: &Point<K>) -> Place {
         let value = point.field(self.field);
-        let place = self.keys.iter().map(|key| usize::from(*key <= value)).sum::<usize>();
+        // By halves, without a branch; counting all keys that are not above takes twice the instructions.
+        let mut place = 0;
+        for half in [8, 4, 2, 1] {
+            if self.keys.get(place + half - 1).is_some_and(|key| *key <= value) {
+                place += half;
+            }
+        }
         self.children.get(place).copied().unwrap_or(Place::NOWHERE)
     }
 }
@@ -178,7 +184,7 @@ impl<'t, K: Number> Candidates<'t, K> {
     pub(super) fn next(&mut self, from: u32) -> Option<u32> {
         let mut first = u32::MAX;
         for head in self.heads.iter_mut().take(self.len) {
-            while let Some(entry) = self.tree.entries.get(*head as usize) {
+            for entry in self.tree.entries.get(*head as usize..).unwrap_or_default() {
                 let rule = entry.rule();
                 if rule >= first {
                     break;
@@ -187,7 +193,11 @@ impl<'t, K: Number> Candidates<'t, K> {
                     first = rule;
                     break;
                 }
-                *head = if entry.rule & Entry::<K>::LAST == 0 { *head + 1 } else { u32::MAX };
+                if entry.rule & Entry::<K>::LAST != 0 {
+                    *head = u32::MAX;
+                    break;
+                }
+                *head += 1;
             }
         }
         (first != u32::MAX).then_some(first)
