@@ -1,6 +1,6 @@
 //! FTP: `PORT` and `EPRT` of the client, the answers 227 to `PASV` and 229 to `EPSV` of the server.
 //!
-//! Reads one segment that begins a line ([`super::lines`]), and only the first line of it. A command that is cut by the
+//! Reads one segment that begins a line (`lines`), and only the first line of it. A command that is cut by the
 //! end of the segment is [`Said::Part`]; one that cannot be what it says it is (a number over 255, no port) is nonsense
 //! and opens nothing, where the kernel would take the number modulo 65,536 or drop the segment.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A helper only reads. It takes the payload of one packet, and says which address and port it announces and where in
 //! the payload that stands; nothing here allocates, keeps a packet, or trusts what it reads. What is made of it — an
-//! expectation, another address in the payload — is [`crate::stage::helper`]'s, and where it is kept
+//! expectation, another address in the payload — is `stage::helper`'s, and where it is kept
 //! [`crate::conntrack`]'s.
 //!
 //! | file | what |
