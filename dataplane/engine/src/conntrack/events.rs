@@ -19,7 +19,8 @@ use super::expect::{ExpectationEvent, ExpectationRecord};
 use super::flow::Flow;
 use super::info::{FlowHandle, Status};
 use super::record::FlowRecord;
-use super::table::{Shared, Table};
+use super::shared::Shared;
+use super::table::Table;
 use super::tuple::Address;
 use crate::ids::Now;
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `tuple` | a packet's identity and its hash |
 //! | `table`, `index`, `wheel`, `flow` | memory: flows, where they are, when they run out |
+//! | `shared` | what both families' tables share |
 //! | `track` | what is common to all protocols: find, begin, refresh |
 //! | `tcp`, `udp`, `icmp`, `sctp`, `gre` | one protocol each |
 //! | `icmp_error` | errors about packets of a flow |
@@ -48,6 +49,7 @@ mod quota;
 mod record;
 mod sctp;
 mod settings;
+mod shared;
 mod shift;
 mod table;
 mod tcp;
@@ -69,7 +71,8 @@ use self::evict::Sweep;
 use self::expect::Expectations;
 use self::nat::{Answers, PortDraw};
 use self::pending::PendingFlow;
-use self::table::{Shared, Table};
+use self::shared::Shared;
+use self::table::Table;
 use self::track::{Context, Followed, judge_in};
 use self::tuple::{FamilyKeys, Seeds};
 use crate::engine::EngineConfig;
