@@ -14,6 +14,7 @@ mod decode;
 pub mod diagnostics;
 pub mod policy;
 pub mod rate;
+pub mod schema;
 pub mod source;
 pub mod system;
 mod yaml;

@@ -10,6 +10,7 @@ mod lint;
 mod matches;
 mod names;
 mod packet;
+pub(crate) mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -91,7 +91,7 @@ pub enum LogInvalid {
     All,
 }
 
-const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 17] = [
     "max",
     "buckets",
     "expect_max",

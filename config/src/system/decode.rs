@@ -11,7 +11,7 @@ use crate::diagnostics::ValueError;
 use crate::rate::{Rate, RateUnit};
 use crate::yaml::Node;
 
-const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 10] = [
     "workers",
     "memory",
     "interfaces",

@@ -12,7 +12,7 @@ use crate::decode::{Reader, nearest};
 use crate::diagnostics::ValueError;
 use crate::yaml::{Key, Node, Value};
 
-const INTERFACE_KEYS: [&str; 6] = ["device", "addresses", "mtu", "rp_filter", "vlan", "mac"];
+pub(super) const INTERFACE_KEYS: [&str; 6] = ["device", "addresses", "mtu", "rp_filter", "vlan", "mac"];
 
 /// Reads `interfaces:`. Paths of devices are resolved against `folder`.
 pub(super) fn interfaces<'a>(reader: &mut Reader<'a>, node: &Node<'a>, folder: &Path) -> Vec<Interface> {

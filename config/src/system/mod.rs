@@ -9,6 +9,7 @@ mod conntrack;
 mod decode;
 mod interface;
 mod route;
+pub(crate) mod schema;
 mod timeouts;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::source::{Span, folder, read_text};
 
 pub use capacity::{Adaptive, Share, SourceQuota};
 pub use conntrack::{Conntrack, LogInvalid};
+pub(crate) use timeouts::names as timeout_names;
 pub use timeouts::{TimeoutOverrides, Timeouts};
 
 /// A system file that has no errors. Every setting that the file leaves out has its default.

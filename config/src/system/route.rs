@@ -19,7 +19,7 @@ pub(super) struct RawRoute {
 /// Makes a target; targets with names in them cannot be copied out of a table.
 type MakeTarget = fn() -> RouteTarget;
 
-const ROUTE_KEYS: [&str; 5] = ["to", "via", "dev", "metric", "type"];
+pub(super) const ROUTE_KEYS: [&str; 5] = ["to", "via", "dev", "metric", "type"];
 
 /// Reads one route.
 pub(super) fn route<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<RawRoute> {

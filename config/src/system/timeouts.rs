@@ -138,6 +138,11 @@ pub(super) fn is_timeout(name: &str) -> bool {
     known(name).is_some() || matches!(name, "frag" | "frag6")
 }
 
+/// All names that `timeouts:` of the system file has.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    TIMEOUTS.iter().map(|(name, _)| *name).chain(["frag", "frag6"])
+}
+
 impl Timeouts {
     /// Reads `timeouts:` of the system file; what is left out has its default.
     pub(super) fn decode<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Timeouts {

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, explain, history, import, policy, set, show, simulate, top};
+use verbs::{conntrack, explain, history, import, policy, schema, set, show, simulate, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ enum Verb {
     Explain(Box<explain::ExplainArgs>),
     /// Run a capture through a policy, without a daemon: what becomes of each packet and each rule.
     Simulate(simulate::SimulateArgs),
+    /// Print the JSON Schema of the policy file and the system file, for editors.
+    Schema(schema::SchemaArgs),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -117,6 +119,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Import(a) => import::import(&a, args.json),
         Verb::Explain(a) => explain::explain(&client, &a, args.json).await,
         Verb::Simulate(a) => simulate::simulate(&a, args.json),
+        Verb::Schema(a) => schema::schema(&a),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

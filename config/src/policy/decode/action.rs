@@ -15,7 +15,7 @@ use crate::source::Spanned;
 use crate::system::TimeoutOverrides;
 use crate::yaml::{Key, Node, Value};
 
-const NAMES: [&str; 18] = [
+pub(in crate::policy) const NAMES: [&str; 18] = [
     "accept",
     "drop",
     "reject",
@@ -169,7 +169,7 @@ fn assigned_helper<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Assig
     Some(AssignedHelper { helper, loose })
 }
 
-const REASONS: [(&str, Reject); 5] = [
+pub(in crate::policy) const REASONS: [(&str, Reject); 5] = [
     ("tcp-reset", Reject::TcpReset),
     ("port-unreachable", Reject::Reason(RejectReason::PortUnreachable)),
     ("host-unreachable", Reject::Reason(RejectReason::HostUnreachable)),
@@ -177,7 +177,7 @@ const REASONS: [(&str, Reject); 5] = [
     ("admin-prohibited", Reject::Reason(RejectReason::AdminProhibited)),
 ];
 
-const ICMP_CODES: [(&str, Reject); 7] = [
+pub(in crate::policy) const ICMP_CODES: [(&str, Reject); 7] = [
     ("net-unreachable", Reject::Icmp(IcmpCode::NetUnreachable)),
     ("host-unreachable", Reject::Icmp(IcmpCode::HostUnreachable)),
     ("prot-unreachable", Reject::Icmp(IcmpCode::ProtUnreachable)),
@@ -187,7 +187,7 @@ const ICMP_CODES: [(&str, Reject); 7] = [
     ("admin-prohibited", Reject::Icmp(IcmpCode::AdminProhibited)),
 ];
 
-const ICMPV6_CODES: [(&str, Reject); 6] = [
+pub(in crate::policy) const ICMPV6_CODES: [(&str, Reject); 6] = [
     ("no-route", Reject::Icmpv6(Icmpv6Code::NoRoute)),
     ("admin-prohibited", Reject::Icmpv6(Icmpv6Code::AdminProhibited)),
     ("addr-unreachable", Reject::Icmpv6(Icmpv6Code::AddrUnreachable)),

@@ -16,7 +16,7 @@ use crate::source::Spanned;
 use crate::yaml::{Key, Node, Value};
 
 /// Every match.
-pub(super) const KEYS: [&str; 26] = [
+pub(in crate::policy) const KEYS: [&str; 26] = [
     "in",
     "out",
     "to",
@@ -45,17 +45,17 @@ pub(super) const KEYS: [&str; 26] = [
     "connlimit",
 ];
 
-const KINDS: [(&str, AddrKind); 4] = [
+pub(in crate::policy) const KINDS: [(&str, AddrKind); 4] = [
     ("local", AddrKind::Local),
     ("broadcast", AddrKind::Broadcast),
     ("multicast", AddrKind::Multicast),
     ("routed", AddrKind::Routed),
 ];
 
-const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::V4), ("ipv6", Family::V6)];
+pub(in crate::policy) const FAMILIES: [(&str, Family); 2] = [("ipv4", Family::V4), ("ipv6", Family::V6)];
 
 /// The words of `ct`.
-pub(super) const STATES: [(&str, CtState); 7] = [
+pub(in crate::policy) const STATES: [(&str, CtState); 7] = [
     ("new", CtState::New),
     ("established", CtState::Established),
     ("related", CtState::Related),
@@ -66,9 +66,10 @@ pub(super) const STATES: [(&str, CtState); 7] = [
 ];
 
 /// The words of `ct_dir`.
-pub(super) const DIRECTIONS: [(&str, CtDir); 2] = [("original", CtDir::Original), ("reply", CtDir::Reply)];
+pub(in crate::policy) const DIRECTIONS: [(&str, CtDir); 2] =
+    [("original", CtDir::Original), ("reply", CtDir::Reply)];
 
-const STATUSES: [(&str, CtStatus); 6] = [
+pub(in crate::policy) const STATUSES: [(&str, CtStatus); 6] = [
     ("assured", CtStatus::Assured),
     ("seen-reply", CtStatus::SeenReply),
     ("expected", CtStatus::Expected),

@@ -1,9 +1,9 @@
 //! From the policy file's tree to its model: sections, zones, chains and rules. Matches, actions, sets and tests have
 //! files of their own; what needs more than one entry to judge is in `check`.
 
-mod action;
-mod matches;
-mod packet;
+pub(super) mod action;
+pub(super) mod matches;
+pub(super) mod packet;
 mod set;
 mod together;
 
@@ -19,7 +19,7 @@ use crate::yaml::{Key, Node, Value};
 
 pub(super) use set::Files;
 
-const SECTIONS: [&str; 9] =
+pub(super) const SECTIONS: [&str; 9] =
     ["zones", "sets", "timeouts", "chains", "raw", "mangle", "nat", "filter", "tests"];
 
 /// Zones by name, which rules need to tell a zone from an interface.

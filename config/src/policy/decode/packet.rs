@@ -33,7 +33,7 @@ fn test<'a>(reader: &mut Reader<'a>, index: usize, node: &Node<'a>) -> Option<Po
     Some(PolicyTest { name, packet: packet?, expect: expect?, rule, span: node.span })
 }
 
-const PACKET_KEYS: [&str; 19] = [
+pub(in crate::policy) const PACKET_KEYS: [&str; 19] = [
     "in",
     "out",
     "src",

@@ -5,6 +5,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod policy;
+pub(crate) mod schema;
 pub(crate) mod set;
 pub(crate) mod show;
 pub(crate) mod simulate;
