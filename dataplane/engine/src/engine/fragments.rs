@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use sluice_wire::fragment::stand_alone;
 
-use super::{Arrival, judge_packet};
+use super::passes::{Arrival, judge_packet};
 use crate::frame::Frame;
 use crate::reassembly::Assembly;
 use crate::stage::defrag::{self, Course};
