@@ -152,7 +152,10 @@ pub(crate) const fn lower_helper(helper: Helper) -> Option<engine::Helper> {
     match helper {
         Helper::Ftp => Some(engine::Helper::Ftp),
         Helper::Tftp => Some(engine::Helper::Tftp),
-        Helper::Amanda | Helper::Irc | Helper::Pptp | Helper::Sip => None,
+        Helper::Irc => Some(engine::Helper::Irc),
+        Helper::Amanda => Some(engine::Helper::Amanda),
+        Helper::Sip => Some(engine::Helper::Sip),
+        Helper::Pptp => None,
     }
 }
 

@@ -11,6 +11,7 @@ mod explain;
 mod flood;
 mod fragments;
 mod frames;
+mod helpers;
 mod lifecycle;
 mod nat;
 mod policy;

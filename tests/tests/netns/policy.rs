@@ -125,7 +125,7 @@ fn a_bad_policy_is_refused_whole() {
     lab.must("client", &["ping", "-q", "-c", "1", "10.2.0.2"]);
     // What one version cannot do yet is said, and refused: never half applied.
     let helper =
-        format!("{BORDER}mangle: {{prerouting: [{{proto: tcp, dport: 5060, action: {{helper: sip}}}}]}}\n");
+        format!("{BORDER}mangle: {{prerouting: [{{proto: tcp, dport: 1723, action: {{helper: pptp}}}}]}}\n");
     let path = lab.write("helper.yaml", &helper);
     let out = daemon.sluice(&["apply", &path.to_string_lossy()]);
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));

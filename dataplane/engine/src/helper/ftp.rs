@@ -203,7 +203,11 @@ pub fn write(form: Form, address: IpAddr, port: u16, room: &mut [u8; LONGEST]) -
         }
         (Form::Commas, IpAddr::V6(_)) => return None,
         (Form::Extended, IpAddr::V4(v4)) => write!(out, "|1|{v4}|{port}|"),
-        (Form::Extended, IpAddr::V6(v6)) => write!(out, "|2|{v6}|{port}|"),
+        // In full, as the kernel writes it.
+        (Form::Extended, IpAddr::V6(v6)) => {
+            let [a, b, c, d, e, f, g, h] = v6.segments();
+            write!(out, "|2|{a:04x}:{b:04x}:{c:04x}:{d:04x}:{e:04x}:{f:04x}:{g:04x}:{h:04x}|{port}|")
+        }
         (Form::PortAlone, _) => write!(out, "|||{port}|"),
     }
     .ok()?;
@@ -288,7 +292,7 @@ mod tests {
         for (form, address, text) in [
             (Form::Commas, "10.2.0.100", "10,2,0,100,195,80"),
             (Form::Extended, "10.2.0.100", "|1|10.2.0.100|50000|"),
-            (Form::Extended, v6, "|2|2001:db8:1111:2222:3333:4444:5555:6666|50000|"),
+            (Form::Extended, v6, "|2|2001:0db8:1111:2222:3333:4444:5555:6666|50000|"),
             (Form::PortAlone, v6, "|||50000|"),
         ] {
             let mut room = [0; LONGEST];

@@ -7,16 +7,19 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `ftp`, `tftp` | one protocol each |
+//! | `ftp`, `tftp`, `irc`, `amanda`, `sip` | one protocol each |
 //! | `lines` | where lines of a stream begin |
 //! | `text` | numbers and addresses in text |
 //!
 //! A helper is assigned to a flow by a rule, never by itself, and only when the flow begins.
 //!
-//! Source: Linux `nf_conntrack_{ftp,tftp}.c`, as observed on 6.18; NETFILTER.md, "Helpers".
+//! Source: Linux `nf_conntrack_{ftp,tftp,irc,amanda,sip}.c`, as observed on 6.18; NETFILTER.md, "Helpers".
 
+pub mod amanda;
 pub mod ftp;
+pub mod irc;
 pub(crate) mod lines;
+pub mod sip;
 pub mod text;
 pub mod tftp;
 
@@ -34,6 +37,12 @@ pub enum Helper {
     Ftp = 1,
     /// Trivial file transfer: RFC 1350.
     Tftp = 2,
+    /// Chat: offers of direct connections (DCC).
+    Irc = 3,
+    /// Amanda's backups.
+    Amanda = 4,
+    /// Telephony: RFC 3261, and its media by RFC 4566.
+    Sip = 5,
 }
 
 /// A helper as a rule assigns it.
@@ -60,13 +69,16 @@ pub struct Allowance {
 
 impl Helper {
     /// All of them.
-    pub const ALL: [Helper; 2] = [Helper::Ftp, Helper::Tftp];
+    pub const ALL: [Helper; 5] = [Helper::Ftp, Helper::Tftp, Helper::Irc, Helper::Amanda, Helper::Sip];
 
     /// The kernel's name of it.
     pub const fn name(self) -> &'static str {
         match self {
             Helper::Ftp => "ftp",
             Helper::Tftp => "tftp",
+            Helper::Irc => "irc",
+            Helper::Amanda => "amanda",
+            Helper::Sip => "sip",
         }
     }
 
@@ -75,23 +87,34 @@ impl Helper {
         match number {
             1 => Some(Helper::Ftp),
             2 => Some(Helper::Tftp),
+            3 => Some(Helper::Irc),
+            4 => Some(Helper::Amanda),
+            5 => Some(Helper::Sip),
             _ => None,
         }
     }
 
     /// Whether it understands flows of a family and protocol: a rule assigns it to no others.
-    pub const fn serves(self, _family: Family, protocol: Protocol) -> bool {
+    pub const fn serves(self, family: Family, protocol: Protocol) -> bool {
         match self {
             Helper::Ftp => matches!(protocol, Protocol::TCP),
-            Helper::Tftp => matches!(protocol, Protocol::UDP),
+            Helper::Irc => matches!((family, protocol), (Family::V4, Protocol::TCP)),
+            Helper::Tftp | Helper::Amanda => matches!(protocol, Protocol::UDP),
+            Helper::Sip => matches!(protocol, Protocol::TCP | Protocol::UDP),
         }
     }
 
     /// What its expectations of a class may be.
-    pub const fn allowance(self, _class: Class) -> Allowance {
-        match self {
-            Helper::Ftp | Helper::Tftp => Allowance { limit: 1, timeout: Millis::from_secs(300) },
-        }
+    pub const fn allowance(self, class: Class) -> Allowance {
+        let (limit, seconds) = match (self, class) {
+            (Helper::Ftp | Helper::Tftp, _) => (1, 300),
+            (Helper::Irc, _) => (8, 300),
+            (Helper::Amanda, _) => (3, 180),
+            (Helper::Sip, sip::SIGNALLING) => (1, 180),
+            (Helper::Sip, sip::IMAGE) => (2, 180),
+            (Helper::Sip, _) => (4, 180),
+        };
+        Allowance { limit, timeout: Millis::from_secs(seconds) }
     }
 }
 

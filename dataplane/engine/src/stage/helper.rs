@@ -6,10 +6,13 @@
 //! because the ends would wait for a connection that never comes.
 //!
 //! Reading is [`crate::helper`]'s; expectations are [`crate::conntrack`]'s.
-//! Source: Linux `nf_confirm` and `nf_nat_{ftp,tftp}.c`, as observed on 6.18.
+//! Source: Linux `nf_confirm` and `nf_nat_{ftp,tftp,irc,amanda}.c`, as observed on 6.18.
 
+mod amanda;
 mod ftp;
+mod irc;
 mod rewrite;
+mod sip;
 mod tftp;
 
 use std::ops::{ControlFlow, Range};
@@ -62,6 +65,9 @@ fn look(t: &mut Transit<'_, '_, '_>) -> Step {
     match control.assigned.helper {
         Helper::Ftp => ftp::look(t, &control, payload),
         Helper::Tftp => tftp::look(t, &control, payload),
+        Helper::Irc => irc::look(t, &control, payload),
+        Helper::Amanda => amanda::look(t, &control, payload),
+        Helper::Sip => sip::look(t, &control, payload),
     }
 }
 

@@ -65,7 +65,10 @@ impl Expectations {
     /// The newest in the bucket of a hash that `check` says yes to, and that has not run out.
     pub(super) fn find(&self, now: Tick, hash: u64, check: impl Fn(&Expectation) -> bool) -> Option<u32> {
         let wanted = |expectation: &Expectation| {
-            expectation.hash == hash && !now.is_due(expectation.deadline) && check(expectation)
+            expectation.hash == hash
+                && !expectation.asleep
+                && !now.is_due(expectation.deadline)
+                && check(expectation)
         };
         self.bucket(hash).find(|(_, expectation)| wanted(expectation)).map(|(place, _)| place)
     }

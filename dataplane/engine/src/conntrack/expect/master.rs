@@ -12,8 +12,8 @@ use crate::conntrack::settings::Settings;
 use crate::conntrack::shared::Shared;
 use crate::conntrack::table::Table;
 use crate::conntrack::tuple::{Address, Seeds};
-use crate::helper::Assigned;
-use crate::ids::{Now, Tick};
+use crate::helper::{Assigned, Class};
+use crate::ids::{Millis, Now, Tick};
 
 impl Conntrack {
     /// Expects what the helper of `master` read of.
@@ -40,6 +40,43 @@ impl Conntrack {
         let newest = self.help(master).and_then(|help| help.newest.checked_sub(1));
         if let Some(place) = newest {
             self.unexpect(place);
+        }
+    }
+
+    /// Deletes those of a master's expectations that are of a class `which` says yes to.
+    pub(crate) fn unexpect_classes(&mut self, master: FlowHandle, which: impl Fn(Class) -> bool) {
+        let mut next = self.help(master).map_or(0, |help| help.newest);
+        while let Some(place) = next.checked_sub(1)
+            && let Some(found) = self.shared.expectations.get(place)
+        {
+            next = found.older;
+            if which(found.ask.class) {
+                self.unexpect(place);
+            }
+        }
+    }
+
+    /// Wakes the lasting expectation of a master for a port, for so long; false if there is none.
+    pub(crate) fn wake(&mut self, now: Now, master: FlowHandle, port: u16, timeout: Millis) -> bool {
+        let mut next = self.help(master).map_or(0, |help| help.newest);
+        while let Some(place) = next.checked_sub(1)
+            && let Some(found) = self.shared.expectations.get_mut(place)
+        {
+            if found.ask.lasting && found.ask.dport == port {
+                (found.asleep, found.deadline) = (false, now.tick.after(timeout));
+                return true;
+            }
+            next = found.older;
+        }
+        false
+    }
+
+    /// Has a flow live so long from now on, unless its next packet says otherwise.
+    pub(crate) fn extend(&mut self, now: Now, flow: FlowHandle, timeout: Millis) {
+        let deadline = now.tick.after(timeout);
+        match flow.family {
+            Family::V4 => self.v4.refresh(flow.index, deadline),
+            Family::V6 => self.v6.refresh(flow.index, deadline),
         }
     }
 
@@ -108,6 +145,7 @@ impl<A: Address> Table<A> {
             hash,
             uses: 0,
             waits: true,
+            asleep: ask.lasting,
             next: 0,
             older: 0,
             newer: 0,
@@ -209,7 +247,9 @@ impl<A: Address> Table<A> {
         if let Some(helper) = found.ask.helper {
             new.assign(Assigned { helper, loose: false });
         }
-        self.unexpect(shared, place);
+        if !found.ask.lasting {
+            self.unexpect(shared, place);
+        }
         shared.counters.conntrack.expect_new.add(1);
         if let Some(follow) = found.ask.follow {
             self.follow_master(shared, now, new, &follow);

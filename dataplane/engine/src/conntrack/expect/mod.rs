@@ -48,6 +48,8 @@ pub(crate) struct Ask {
     pub(crate) helper: Option<Helper>,
     /// How the flow is translated, as its master is.
     pub(crate) follow: Option<Follow>,
+    /// It is not used up: any number of flows may come of it, once it is woken (the kernel's PERMANENT and INACTIVE).
+    pub(crate) lasting: bool,
 }
 
 /// What a flow that was announced through NAT becomes.
@@ -84,6 +86,8 @@ pub(super) struct Expectation {
     /// How often its place was used before.
     uses: u16,
     waits: bool,
+    /// Of a lasting one: nothing comes of it yet.
+    asleep: bool,
     /// One more than the place of the next one in its bucket; of a free place, of the next free one.
     next: u32,
     /// The same of the next older and the next newer one of its master.
@@ -92,6 +96,22 @@ pub(super) struct Expectation {
 }
 
 impl Ask {
+    /// From whatever address and port.
+    pub(crate) const fn from_anyone(protocol: Protocol, dst: IpAddr, dport: u16) -> Ask {
+        let class = Class(0);
+        Ask {
+            src: None,
+            dst,
+            protocol,
+            sport: None,
+            dport,
+            class,
+            helper: None,
+            follow: None,
+            lasting: false,
+        }
+    }
+
     /// Whether some packet would be expected by both.
     fn overlaps(&self, other: &Ask) -> bool {
         fn alike<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {

@@ -11,8 +11,8 @@ use sluice_wire::tcp::Segment;
 use super::rewrite::{expect_on_a_port, replace};
 use super::{Control, drop, expect};
 use crate::conntrack::{Ask, CtState};
+use crate::helper::Said;
 use crate::helper::ftp::{self, Command};
-use crate::helper::{Class, Said};
 use crate::pipeline::Step;
 use crate::transit::Transit;
 use crate::verdict::DropReason;
@@ -52,16 +52,7 @@ fn announce(t: &mut Transit<'_, '_, '_>, control: &Control, command: &Command, p
         Some(foreign) => foreign,
         None => there.dst,
     };
-    let ask = Ask {
-        src: Some(there.src),
-        dst,
-        protocol: Protocol::TCP,
-        sport: None,
-        dport: port,
-        class: Class(0),
-        helper: None,
-        follow: None,
-    };
+    let ask = Ask { src: Some(there.src), ..Ask::from_anyone(Protocol::TCP, dst, port) };
     if !control.translated {
         return expect(t, control, &ask);
     }

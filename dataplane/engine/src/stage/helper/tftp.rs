@@ -8,7 +8,7 @@ use sluice_wire::Protocol;
 
 use super::{Control, expect};
 use crate::conntrack::{Ask, Direction};
-use crate::helper::{Class, tftp};
+use crate::helper::tftp;
 use crate::pipeline::Step;
 use crate::transit::Transit;
 
@@ -20,13 +20,8 @@ pub(super) fn look(t: &mut Transit<'_, '_, '_>, control: &Control, payload: Rang
     let (request, answer) = (control.ends(Direction::Original), control.ends(Direction::Reply));
     let ask = Ask {
         src: Some(answer.src),
-        dst: answer.dst,
-        protocol: Protocol::UDP,
-        sport: None,
-        dport: answer.dport,
-        class: Class(0),
-        helper: None,
         follow: control.translated.then(|| control.follow(Direction::Reply, request.sport)),
+        ..Ask::from_anyone(Protocol::UDP, answer.dst, answer.dport)
     };
     expect(t, control, &ask)
 }
