@@ -10,6 +10,7 @@
 mod disk;
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -234,23 +235,20 @@ fn changed(live: LiveSet, change: &api::SetChange) -> Result<(api::SetReply, Liv
     let name = &change.name;
     let before = &*live.set.elements;
     let given = parse(before, &change.elements).map_err(|why| format!("set {name}: {why}"))?;
-    let after = match (before, given) {
+    let (after, added, removed) = match (before, given) {
         (SetElements::Net(before), SetElements::Net(given)) => {
-            SetElements::Net(edit(before, given, change.action).map_err(|at| absent(change, at))?)
+            let edited = edit(before, given, change.action).map_err(|at| absent(change, at))?;
+            (SetElements::Net(edited.after), edited.added, edited.removed)
         }
         (SetElements::Port(before), SetElements::Port(given)) => {
-            SetElements::Port(edit(before, given, change.action).map_err(|at| absent(change, at))?)
+            let edited = edit(before, given, change.action).map_err(|at| absent(change, at))?;
+            (SetElements::Port(edited.after), edited.added, edited.removed)
         }
         _ => return Err(format!("set {name} is of another type")),
     };
     if after.len() > ROOM {
         return Err(format!("set {name} would have {} elements (limit {ROOM})", after.len()));
     }
-    let (added, removed) = match (before, &after) {
-        (SetElements::Net(before), SetElements::Net(after)) => difference(before, after),
-        (SetElements::Port(before), SetElements::Port(after)) => difference(before, after),
-        _ => (0, 0),
-    };
     let reply = api::SetReply { generation: 0, elements: after.len(), added, removed };
     let set = NamedSet { id: live.set.id, elements: Arc::new(after) };
     Ok((reply, LiveSet { set, defined: live.defined }))
@@ -261,34 +259,49 @@ fn absent(change: &api::SetChange, at: usize) -> String {
     format!("set {}: {text} is no element of it", change.name)
 }
 
-/// Elements in their order, each once; or the place of one that should go and is not there.
-fn edit<T: Copy + Eq + std::hash::Hash>(
+/// What a change makes of a set.
+#[derive(Debug, PartialEq, Eq)]
+struct Edited<T> {
+    /// Its elements in their order; what is new comes last.
+    after: Vec<T>,
+    added: usize,
+    removed: usize,
+}
+
+/// Changes elements; or the place of one that should go and is not there. What is there is only passed through, since it
+/// may be a million elements and what is given a few.
+fn edit<T: Copy + Eq + Hash>(
     before: &[T],
     given: Vec<T>,
     action: api::SetAction,
-) -> Result<Vec<T>, usize> {
-    let mut seen = HashSet::new();
+) -> Result<Edited<T>, usize> {
+    let mut named: HashSet<T> = given.iter().copied().collect();
     match action {
-        api::SetAction::Replace => Ok(given.into_iter().filter(|item| seen.insert(*item)).collect()),
         api::SetAction::Add => {
-            Ok(before.iter().copied().chain(given).filter(|item| seen.insert(*item)).collect())
+            for known in before {
+                named.remove(known);
+            }
+            let new = given.into_iter().filter(|item| named.remove(item));
+            let after: Vec<T> = before.iter().copied().chain(new).collect();
+            Ok(Edited { added: after.len() - before.len(), removed: 0, after })
         }
         api::SetAction::Del => {
-            let known: HashSet<T> = before.iter().copied().collect();
-            if let Some(at) = given.iter().position(|item| !known.contains(item)) {
-                return Err(at);
+            let after: Vec<T> = before.iter().copied().filter(|known| !named.contains(known)).collect();
+            for known in before {
+                named.remove(known);
             }
-            seen.extend(given);
-            Ok(before.iter().copied().filter(|item| !seen.contains(item)).collect())
+            match given.iter().position(|item| named.contains(item)) {
+                Some(at) => Err(at),
+                None => Ok(Edited { added: 0, removed: before.len() - after.len(), after }),
+            }
+        }
+        api::SetAction::Replace => {
+            let (distinct, was): (usize, HashSet<T>) = (named.len(), before.iter().copied().collect());
+            let same = was.intersection(&named).count();
+            let after = given.into_iter().filter(|item| named.remove(item)).collect();
+            Ok(Edited { after, added: distinct - same, removed: was.len() - same })
         }
     }
-}
-
-/// How many are in the second list alone, and in the first alone.
-fn difference<T: Eq + std::hash::Hash>(before: &[T], after: &[T]) -> (usize, usize) {
-    let was: HashSet<&T> = before.iter().collect();
-    let is: HashSet<&T> = after.iter().collect();
-    (is.difference(&was).count(), was.difference(&is).count())
 }
 
 /// Elements of the type that `like` has; else why one is none.
@@ -336,13 +349,15 @@ mod tests {
     fn elements_are_edited_in_order_and_once() {
         use api::SetAction::{Add, Del, Replace};
         for (action, given, expected) in [
-            (Add, vec![3, 1, 3], Ok(vec![1, 2, 3])),
-            (Del, vec![1], Ok(vec![2])),
+            (Add, vec![3, 1, 3], Ok((vec![1, 2, 3], 1, 0))),
+            (Del, vec![1], Ok((vec![2], 0, 1))),
             (Del, vec![2, 9], Err(1)),
-            (Replace, vec![7, 7, 5], Ok(vec![7, 5])),
-            (Replace, vec![], Ok(vec![])),
+            (Replace, vec![7, 7, 2], Ok((vec![7, 2], 1, 1))),
+            (Replace, vec![], Ok((vec![], 0, 2))),
         ] {
-            assert_eq!(edit(&[1, 2], given, action), expected, "{action:?}");
+            let edited =
+                edit(&[1, 2], given, action).map(|edited| (edited.after, edited.added, edited.removed));
+            assert_eq!(edited, expected, "{action:?}");
         }
     }
 
