@@ -33,7 +33,7 @@ pub use names::Names;
 pub use recheck::Recheck;
 pub use sets::NamedSet;
 pub use timeouts::{RuleTimeouts, TimeoutRegistry};
-pub use trial::Surroundings;
+pub use topology::Surroundings;
 
 /// A policy that can be run.
 #[derive(Debug)]

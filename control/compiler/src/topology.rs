@@ -5,10 +5,31 @@ use std::net::IpAddr;
 use sluice_config::System;
 use sluice_config::system::{Interface as Described, RouteTarget, RpFilter as Asked};
 use sluice_engine::ids::PortId;
-use sluice_engine::world::{Hop, Interface, Interfaces, Route, RouteKind, RpFilter};
+use sluice_engine::world::{Fib, Hop, Interface, Interfaces, Route, RouteKind, RpFilter};
 use sluice_wire::MacAddr;
 
 use crate::Names;
+
+/// What a system file says of interfaces and routes, without asking devices.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The box's interfaces, each on a port of its own.
+    pub interfaces: Interfaces,
+    /// The routing table.
+    pub fib: Fib,
+}
+
+impl Surroundings {
+    /// What this file says. Devices are not asked: link-local addresses derived from their MACs are not known.
+    pub fn new(system: &System) -> Surroundings {
+        let mut ports = 0..;
+        let interfaces = interfaces(system, |interface| {
+            (PortId(ports.next().unwrap_or_default()), interface.mac.unwrap_or(MacAddr::ZERO))
+        });
+        let fib = Fib::new(&routes(system), &interfaces);
+        Surroundings { interfaces, fib }
+    }
+}
 
 /// The interfaces in the order of the file, which is that of their ids. `link` tells the port that an interface is on
 /// and its MAC address, which only the data plane knows.

@@ -19,14 +19,14 @@ use sluice_config::policy::{
 };
 use sluice_config::{Diagnostics, Policy, System};
 use sluice_engine::conntrack::{CtInfo, CtState, Direction, OriginalTuple, Status};
-use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
+use sluice_engine::ids::{InterfaceId, Now, WorkerId};
 use sluice_engine::ruleset::{Decision, Effects, Hook, RuleId, Ruleset, View, Way};
 use sluice_engine::world::fib::Target;
-use sluice_engine::world::{AddressKind, Fib, Interfaces};
-use sluice_wire::{MacAddr, Packet};
+use sluice_engine::world::{AddressKind, Interfaces};
+use sluice_wire::Packet;
 
 use crate::problems::Problems;
-use crate::{Names, topology};
+use crate::{Names, Surroundings, topology};
 
 /// Nanoseconds between tests, so that no limit remembers the one before.
 const APART: u64 = 400 * 86_400 * 1_000_000_000;
@@ -127,30 +127,6 @@ pub(crate) const fn hooks(way: Way) -> (&'static [Hook], &'static [Hook]) {
         ),
     }
 }
-
-/// What a system file says of interfaces and routes, without asking devices.
-#[derive(Debug)]
-pub struct Surroundings {
-    /// The box's interfaces, each on a port of its own.
-    pub interfaces: Interfaces,
-    /// The routing table.
-    pub fib: Fib,
-}
-
-impl Surroundings {
-    /// What this file says.
-    pub fn new(system: &System) -> Surroundings {
-        let mut ports = 0..;
-        let interfaces = topology::interfaces(system, |interface| {
-            (PortId(ports.next().unwrap_or_default()), interface.mac.unwrap_or(NO_MAC))
-        });
-        let fib = Fib::new(&topology::routes(system), &interfaces);
-        Surroundings { interfaces, fib }
-    }
-}
-
-/// Devices are not asked: link-local addresses derived from their MACs are not known to tests.
-const NO_MAC: MacAddr = MacAddr([0; 6]);
 
 struct Lab<'a> {
     policy: &'a Policy,
