@@ -1,5 +1,5 @@
 //! How long the longest poll of a worker with millions of flows takes: while the table fills, with steady traffic, while
-//! all flows are listed, while a new world is adopted, while all are flushed, while all of them end in the same second,
+//! all flows are listed, while a new world is adopted, also with 100,000 other rules, while all are flushed, while all of them end in the same second,
 //! and while a full table refuses new ones.
 //!
 //! usage: cargo run --release -p sluice-worker --example `longest_poll` -- [FLOWS]
@@ -10,17 +10,22 @@
 //! tell, interrupts and a hypervisor that takes the CPU away, is seen in the line of polls that do nothing but reckon: what is
 //! over the goal there, the machine does. `chrt -f 50` keeps the scheduler out.
 
+#[path = "../../engine/tests/shapes/mod.rs"]
+mod shapes;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
+use shapes::Shape;
 use sluice_engine::conntrack::{FlowBudget, FlowFilter};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::{Cursor, DELETE_STEP, LogRecord};
+use sluice_engine::ruleset::Ruleset;
 use sluice_engine::world::{
     Fib, Interface, Interfaces, Neighbour, NeighbourKey, NeighbourState, Neighbours, RpFilter, Settings,
     World,
@@ -38,11 +43,15 @@ const FRAME: usize = 60;
 const BATCH: usize = 64;
 /// Multiplications that take some 40 µs.
 const RECKONING: usize = 30_000;
+/// Rules of the policies that take turns.
+const RULES: usize = 100_000;
 /// What a poll must not exceed.
 const GOAL: Duration = Duration::from_micros(200);
 
 fn main() {
     let flows: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(4_000_000);
+    // Before everything, as control compiles on another core.
+    let policies = [Shape::Acl, Shape::Fw].map(policy);
     let mut bench = Bench::new(flows);
     println!("{flows} flows, {BURST} packets a poll; microseconds");
     println!("{:<44} {:>9} {:>7} {:>7} {:>8} {:>7}", "", "polls", "median", "99.9 %", "longest", "> 200");
@@ -67,10 +76,10 @@ fn main() {
     bench.reckon("the same, and nothing but reckoning", rounds);
     bench.steady("a new world for each thousand polls", rounds, |bench| {
         if bench.polls % 1000 == 0 {
-            bench.world.generation.0 += 1;
-            drop(bench.engine.adopt(Arc::new(bench.world.clone())));
+            bench.adopt();
         }
     });
+    bench.swap_rules(&policies, rounds);
     let mut fresh_again = fresh;
     bench.phase("new flows into a full table (early drop)", rounds / 4, &mut fresh_again, |_| {});
     let mut cursor = Some(Cursor::default());
@@ -172,6 +181,25 @@ impl Bench {
         report(name, times);
     }
 
+    /// Polls with packets of known flows that many rules judge anew, since two policies take turns.
+    fn swap_rules(&mut self, policies: &[Arc<Ruleset>], polls: usize) {
+        let mut turns = policies.iter().cycle();
+        let before = Arc::clone(&self.world.ruleset);
+        self.steady("100,000 other rules for each thousand polls", polls, |bench| {
+            if let (0, Some(policy)) = (bench.polls % 1000, turns.next()) {
+                bench.world.ruleset = Arc::clone(policy);
+                bench.adopt();
+            }
+        });
+        self.world.ruleset = before;
+        self.adopt();
+    }
+
+    fn adopt(&mut self) {
+        self.world.generation.0 += 1;
+        drop(self.engine.adopt(Arc::new(self.world.clone())));
+    }
+
     /// Polls that touch no memory, about as long as those with packets.
     fn reckon(&mut self, name: &str, polls: usize) {
         let mut times = Vec::with_capacity(polls);
@@ -219,6 +247,13 @@ impl Bench {
         self.buffers = buffers;
         took.saturating_sub(Duration::from_nanos(self.waited.nanos() - waited))
     }
+}
+
+/// Many rules about the network that the packets come from.
+fn policy(shape: Shape) -> Arc<Ruleset> {
+    let mut rules = shapes::rules(shape, RULES);
+    rules.iter_mut().for_each(|rule| rule.src.0 = 10 << 24 | rule.src.0 & 0x00ff_ffff);
+    Arc::new(shapes::builder(&rules).build(1).expect("rules"))
 }
 
 fn known(random: &mut u64, flows: u32) -> u32 {

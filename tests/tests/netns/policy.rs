@@ -93,6 +93,45 @@ fn a_change_under_traffic_loses_nothing() {
     daemon.stop();
 }
 
+/// Rules that none of the packets matches, between a mark and a rule for packets that another policy marked. As many as
+/// `SLUICE_RULES` says, or 20,000.
+fn many_rules(mark: u32) -> String {
+    let count = std::env::var("SLUICE_RULES").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000u32);
+    let mut policy = format!(
+        "mangle: {{prerouting: [{{action: {{mark: {mark}}}}}]}}\nfilter:\n  forward:\n    policy: drop\n    rules:\n"
+    );
+    for n in 0..count {
+        let (high, low) = (n >> 8 & 255, n & 255);
+        let port = 1024 + n % 40_000 + mark;
+        policy += &format!(
+            "      - {{src: 10.{high}.{low}.0/24, dst: 172.{}.{low}.{high}, proto: udp, dport: {port}, action: drop}}\n",
+            n >> 16
+        );
+    }
+    policy
+        + &format!(
+            "      - {{not: {{mark: {mark}}}, action: drop, name: mixed}}\n      - {{action: accept}}\n"
+        )
+}
+
+#[test]
+fn many_rules_change_under_traffic_and_no_packet_meets_two_policies() {
+    let lab = Lab::new();
+    let policies = [1, 2].map(many_rules);
+    let daemon = Daemon::start(&lab, &SystemFile::workers(2), &policies[0]);
+    let mut ping = lab.spawn("client", &["ping", "-q", "-c", "2000", "-i", "0.003", "10.2.0.2"]);
+    let mut changes = 0;
+    while ping.wait(Duration::ZERO).is_none() {
+        changes += 1;
+        daemon.apply(&policies[changes % 2]);
+    }
+    assert!(changes > 1, "{changes} changes");
+    assert!(ping.log().contains(" 0% packet loss"), "{}", ping.log());
+    assert_eq!(daemon.metrics().sum("sluice_rule_packets_total", &["rule=\"mixed\""]), 0);
+    daemon.assert_adds_up();
+    daemon.stop();
+}
+
 #[test]
 fn flows_outlive_a_policy_and_are_judged_by_the_next() {
     let lab = Lab::new();
