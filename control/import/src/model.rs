@@ -165,9 +165,13 @@ impl Rule {
         self.refused.get_or_insert_with(|| reason.into());
     }
 
-    /// True if `other` asks and does the same, whatever family it is for.
+    /// True if `other` asks and does the same, whatever family it is for. Limits of two rules are two limits.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        self.alternatives == other.alternatives
+        let limits = |test: &Test| {
+            matches!(test, Test::Is("limit" | "connlimit", _) | Test::Not("limit" | "connlimit", _))
+        };
+        !self.alternatives.iter().flatten().any(limits)
+            && self.alternatives == other.alternatives
             && self.effects == other.effects
             && self.verdict == other.verdict
             && self.comment == other.comment

@@ -200,7 +200,12 @@ fn targets_of_iptables() {
             "-j CT --timeout short",
             "refused: timeout policy short is not in this text: write it as `ct_timeout`",
         ),
-        ("raw", "PREROUTING", "-j TRACE", "refused: target TRACE: it is `sluice trace`"),
+        (
+            "raw",
+            "PREROUTING",
+            "-j TRACE",
+            "refused: target TRACE: `sluice explain` says what becomes of a packet",
+        ),
         ("mangle", "PREROUTING", "-j MARK --set-xmark 0x1/0xffffffff", "{family: ipv4, action: {mark: 0x1}}"),
         ("mangle", "PREROUTING", "-j MARK --or-mark 0x4", "{family: ipv4, action: {mark: 0x4/0x4}}"),
         (
@@ -424,6 +429,22 @@ fn rulesets_of_programs() {
         let reasons: Vec<_> = found.untranslated.iter().map(ToString::to_string).collect();
         assert_eq!(reasons.len(), untranslated, "{files:?}: {}", reasons.join("\n"));
     }
+}
+
+/// The example that people start from is what import writes, with tests behind it.
+#[test]
+fn the_example_is_what_import_writes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/examples/from-iptables");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("the example");
+    let options = Options {
+        rename: [("eth0", "wan"), ("eth1", "lan")]
+            .map(|(old, new)| (old.to_owned(), vec![new.to_owned()]))
+            .into(),
+    };
+    let sources = [source(Format::Iptables, &read("rules.v4")), source(Format::Ip6tables, &read("rules.v6"))];
+    let found = import(&sources, &options).expect("a policy");
+    assert!(found.untranslated.is_empty());
+    assert!(read("policy.yaml").starts_with(&found.policy), "\n{}", found.policy);
 }
 
 /// Each kind of line of nft once.

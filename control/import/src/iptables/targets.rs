@@ -28,7 +28,7 @@ const REFUSED: [(&str, &str); 24] = [
     ("TEE", "packets are not copied"),
     ("TOS", "headers are not changed but by NAT"),
     ("TPROXY", "there is no transparent proxy"),
-    ("TRACE", "it is `sluice trace`"),
+    ("TRACE", "`sluice explain` says what becomes of a packet"),
     ("TTL", "headers are not changed but by NAT"),
     ("ULOG", "there are no log groups: `{log: {prefix: …}}` writes to the service's log"),
 ];

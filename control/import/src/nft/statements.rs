@@ -182,7 +182,7 @@ impl Context<'_> {
             "meta mark" => (Value::of("mark", mark(to, "ct", "ct_mark")?), "mark"),
             "ct mark" => (Value::of("ct_mark", mark(to, "meta", "mark")?), "ct_mark"),
             "ct zone" => (Value::of("zone", Value::Text(values::scalar(to)?)), "ct"),
-            "meta nftrace" => return Err("it is `sluice trace`".to_owned()),
+            "meta nftrace" => return Err("`sluice explain` says what becomes of a packet".to_owned()),
             "meta priority" => return Err("there is no queueing".to_owned()),
             _ => return Err(format!("{key} is not set")),
         };
