@@ -150,7 +150,7 @@ impl<A: Address> Table<A> {
         };
         cx.timeouts = self.aside.timeouts(place, status, cx.settings);
         if status.contains(Status::SHIFTED) {
-            cx.shift = Some(*self.aside.help(place).shifts.of(cx.direction.opposite()));
+            cx.shift = self.shift_at(place, cx.direction.opposite());
         }
         let Some(flow) = self.flow_mut(place) else { return Followed::Known(invalid(shared)) };
         let (before, state_before, class) = (flow.status, flow.state, flow.class());
@@ -198,9 +198,15 @@ impl<A: Address> Table<A> {
         Followed::Known(Tracked::Flow { flow, direction: cx.direction, state: state(before, cx.direction) })
     }
 
+    /// By how much a direction's stream was shifted.
+    #[cold]
+    fn shift_at(&self, place: u32, direction: Direction) -> Option<Shift> {
+        Some(*self.aside.help(place).shifts.of(direction))
+    }
+
     /// A packet of no flow. The place is taken before the packet is judged, as the kernel does: when the table is
     /// full, packets that would be INVALID are dropped too.
-    #[inline]
+    #[inline(never)]
     fn begin(&mut self, shared: &mut Shared, key: &FamilyKey<A>, cx: &mut Context<'_>) -> Followed<A> {
         let charge = match self.charge(shared, key, cx) {
             Ok(charge) => charge,
