@@ -47,12 +47,13 @@ box_libraries() {
 
 box_kernel_name() { apt-cache show --no-all-versions $BOX_KERNEL_PACKAGE | sed -n 's/^Depends:.*\(linux-image-[^ ,]*\).*/\1/p'; }
 
-box_unpack_kernel() {
-    local name=$1 version=${1#linux-image-}
-    rm -rf "$BOX/kernel" && mkdir -p "$BOX/kernel" && cd "$BOX/kernel" || return 1
-    apt-get -o APT::Sandbox::User=root download -q "$name" && dpkg-deb -x ./*.deb . && rm -f ./*.deb || return 1
+# In a shell of its own: it goes elsewhere.
+box_unpack_kernel() (
+    name=$1 version=${1#linux-image-}
+    rm -rf "$BOX/kernel" && mkdir -p "$BOX/kernel" && cd "$BOX/kernel" || exit 1
+    apt-get -o APT::Sandbox::User=root download -q "$name" && dpkg-deb -x ./*.deb . && rm -f ./*.deb || exit 1
     depmod -b . "$version"
-}
+)
 
 # box_module_files VERSION MODULE...: their files and those that they need, in the order of loading.
 box_module_files() {
