@@ -234,13 +234,13 @@ impl Conntrack {
         let pending = match key.0 {
             FamilyKeys::V4(key) => {
                 match judge_in(&mut self.v4, &mut self.v6, &mut self.shared, &key, place, &mut cx) {
-                    Followed::Known(tracked) => return tracked,
+                    Followed::Known(known) => return known.into(),
                     Followed::Begins(flow) => PendingFlow::V4(flow),
                 }
             }
             FamilyKeys::V6(key) => {
                 match judge_in(&mut self.v6, &mut self.v4, &mut self.shared, &key, place, &mut cx) {
-                    Followed::Known(tracked) => return tracked,
+                    Followed::Known(known) => return known.into(),
                     Followed::Begins(flow) => PendingFlow::V6(flow),
                 }
             }

@@ -77,16 +77,35 @@ impl Judged {
 /// Of a packet with a tuple.
 pub(super) enum Followed<A> {
     /// Judged.
-    Known(Tracked),
+    Known(Known),
     /// It begins a flow.
     Begins(NewFlow<A>),
 }
 
-impl<A> Followed<A> {
-    /// Whether it begins no flow because the table is full.
-    #[inline]
-    fn needs_room(&self) -> bool {
-        matches!(self, Followed::Known(Tracked::Drop(DropReason::ConntrackFull)))
+/// What the tracker says of a packet that begins no flow: small, where [`Tracked`] has room for one that does, which known
+/// flows must not pay for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Of a flow in the table.
+    Flow(FlowHandle, Direction, CtState),
+    /// Fits no flow and can begin none.
+    Invalid,
+    /// Dropped by the tracker itself.
+    Drop(DropReason),
+}
+
+impl Known {
+    const FULL: Known = Known::Drop(DropReason::ConntrackFull);
+}
+
+impl From<Known> for Tracked {
+    #[inline(always)]
+    fn from(known: Known) -> Tracked {
+        match known {
+            Known::Flow(flow, direction, state) => Tracked::Flow { flow, direction, state },
+            Known::Invalid => Tracked::Invalid,
+            Known::Drop(reason) => Tracked::Drop(reason),
+        }
     }
 }
 
@@ -101,19 +120,31 @@ pub(super) fn judge_in<A: Address, B: Address>(
     hint: Option<u32>,
     cx: &mut Context<'_>,
 ) -> Followed<A> {
-    let followed = table.track(shared, key, hint, cx);
-    if !followed.needs_room() {
-        return followed;
+    // Each kind is moved by itself: as a whole, every packet would move the room that a new flow takes.
+    match table.track(shared, key, hint, cx) {
+        Followed::Known(Known::FULL) => find_room(table, other, shared, key, cx),
+        Followed::Known(known) => Followed::Known(known),
+        Followed::Begins(flow) => Followed::Begins(flow),
     }
+}
+
+#[cold]
+fn find_room<A: Address, B: Address>(
+    table: &mut Table<A>,
+    other: &mut Table<B>,
+    shared: &mut Shared,
+    key: &FamilyKey<A>,
+    cx: &mut Context<'_>,
+) -> Followed<A> {
     if table.has_room() && other.evict(shared, cx.now.tick, key.hash) {
         let again = table.track(shared, key, None, cx);
-        if !again.needs_room() {
+        if !matches!(again, Followed::Known(Known::FULL)) {
             return again;
         }
     }
     shared.budget.refuse();
     shared.counters.conntrack.drop.add(1);
-    followed
+    Followed::Known(Known::FULL)
 }
 
 impl<A: Address> Table<A> {
@@ -195,7 +226,7 @@ impl<A: Address> Table<A> {
             }
         }
         let flow = FlowHandle { family: A::FAMILY, index: place };
-        Followed::Known(Tracked::Flow { flow, direction: cx.direction, state: state(before, cx.direction) })
+        Followed::Known(Known::Flow(flow, cx.direction, state(before, cx.direction)))
     }
 
     /// By how much a direction's stream was shifted.
@@ -210,10 +241,10 @@ impl<A: Address> Table<A> {
     fn begin(&mut self, shared: &mut Shared, key: &FamilyKey<A>, cx: &mut Context<'_>) -> Followed<A> {
         let charge = match self.charge(shared, key, cx) {
             Ok(charge) => charge,
-            Err(refused) => return Followed::Known(Tracked::Drop(refused)),
+            Err(refused) => return Followed::Known(Known::Drop(refused)),
         };
         let Some(place) = self.admit(shared, cx, key.hash, charge) else {
-            return Followed::Known(Tracked::Drop(DropReason::ConntrackFull));
+            return Followed::Known(Known::FULL);
         };
         cx.direction = Direction::Original;
         let template = cx.template;
@@ -327,9 +358,9 @@ fn state(before: Status, direction: Direction) -> CtState {
     }
 }
 
-fn invalid(shared: &Shared) -> Tracked {
+fn invalid(shared: &Shared) -> Known {
     shared.counters.conntrack.invalid.add(1);
-    Tracked::Invalid
+    Known::Invalid
 }
 
 /// Has the flow's protocol judge a packet.
