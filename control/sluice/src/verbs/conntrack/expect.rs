@@ -7,7 +7,7 @@ use sluice_api::{
     EventKind, Expectation, ExpectationFilter, ExpectationWatchLine, ExpectationsEnd, FlowTuple,
 };
 
-use super::{NAME, understand};
+use super::{Losses, NAME, understand};
 use crate::client::Client;
 use crate::print::{Printer, print_json};
 use crate::{Failure, Outcome};
@@ -138,12 +138,12 @@ async fn expectations(
 
 /// As `conntrack -E expect`: until interrupted, which is no failure.
 async fn watch(client: &Client, filter: &ExpectationFilter, json: bool) -> Outcome {
-    let (mut shown, mut out) = (0u64, Printer::new());
+    let (mut shown, mut out, mut losses) = (0u64, Printer::new(), Losses::default());
     let each = |text: Option<&[u8]>| {
         let Some(text) = text else { return out.flush() };
         match understand::<ExpectationWatchLine>(text)? {
             ExpectationWatchLine::Lost(lost) => {
-                eprintln!("{NAME}: {} events lost: they came faster than they were read.", lost.lost);
+                losses.add(lost.lost);
                 return if json { out.line(text) } else { Ok(()) };
             }
             ExpectationWatchLine::Event(_) if json => out.line(text)?,
@@ -159,6 +159,7 @@ async fn watch(client: &Client, filter: &ExpectationFilter, json: bool) -> Outco
         ended = client.lines("/v1/conntrack/expect/watch", filter, each) => ended,
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
     };
+    losses.tell();
     eprintln!("{NAME}: {shown} expectation events have been shown.");
     ended
 }
