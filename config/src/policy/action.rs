@@ -1,5 +1,7 @@
 //! What a rule can do with a packet: the action half of a rule.
 
+use sluice_wire::Protocol;
+
 use crate::addr::{IpPrefix, IpRange};
 use crate::rate::Rate;
 use crate::system::TimeoutOverrides;
@@ -265,6 +267,15 @@ pub enum Helper {
 impl Helper {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Amanda, Self::Ftp, Self::Irc, Self::Pptp, Self::Sip, Self::Tftp];
+
+    /// The protocols of the flows that it reads.
+    pub const fn protocols(self) -> &'static [Protocol] {
+        match self {
+            Self::Amanda | Self::Tftp => &[Protocol::UDP],
+            Self::Ftp | Self::Irc | Self::Pptp => &[Protocol::TCP],
+            Self::Sip => &[Protocol::TCP, Protocol::UDP],
+        }
+    }
 
     /// The kernel's name of it.
     pub const fn name(self) -> &'static str {

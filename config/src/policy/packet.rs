@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use sluice_wire::{Family, Protocol};
 
+use super::action::Helper;
 use super::matches::{CtDir, CtState, IcmpMatch};
 use crate::source::{Span, Spanned};
 
@@ -51,6 +52,8 @@ pub struct TestPacket {
     pub ct: Option<CtState>,
     /// Direction within its flow: `original` unless given.
     pub ct_dir: Option<CtDir>,
+    /// The helper that announced the flow, which is RELATED then unless `ct` says otherwise.
+    pub ct_helper: Option<Helper>,
     /// Mark of the flow.
     pub ct_mark: Option<u32>,
     /// Mark of the packet.

@@ -103,6 +103,21 @@ fn tests_take_the_way_that_their_words_say() {
 }
 
 #[test]
+fn a_test_states_whose_helper_announced_its_packet() {
+    let rules = "filter: {forward: {policy: drop, rules: [{ct: related, ct_helper: ftp, dport: 1024-65535, action: accept, name: data}]}}\n";
+    for (packet, expect) in [
+        ("{in: a, out: b, ct_helper: ftp, dport: 2000}", "accept, rule: data"),
+        ("{in: a, out: b, ct_helper: ftp, dport: 20}", "drop"),
+        ("{in: a, out: b, ct_helper: tftp, dport: 2000}", "drop"),
+        ("{in: a, out: b, ct_helper: ftp, ct: established, dport: 2000}", "drop"),
+        ("{in: a, out: b, ct: related, dport: 2000}", "drop"),
+    ] {
+        let compiled = checked(&format!("{rules}tests: [{{packet: {packet}, expect: {expect}}}]"));
+        assert_eq!(compiled.unwrap_or_else(|errors| panic!("{packet}: {errors}")).tests, 1);
+    }
+}
+
+#[test]
 fn with_a_system_file_addresses_and_routes_say_the_way() {
     let system = "workers: {count: 1}\ninterfaces:\n  lan: {device: \"kernel:e0\", addresses: [10.0.0.1/24]}\n  \
                   wan: {device: \"kernel:e1\", addresses: [192.0.2.2/24]}\nroutes: [{to: 198.51.100.0/24, via: 192.0.2.1}]\n\

@@ -25,6 +25,7 @@ use sluice_engine::world::fib::Target;
 use sluice_engine::world::{AddressKind, Interfaces};
 use sluice_wire::Packet;
 
+use crate::lower::lower_helper;
 use crate::problems::Problems;
 use crate::{Names, Surroundings, topology};
 
@@ -371,7 +372,9 @@ struct Passing {
 /// What the tracker would say: what the test says, but for packets that `raw` marks NOTRACK.
 pub(crate) fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtInfo {
     let settled = Status::SEEN_REPLY.with(Status::ASSURED).with(Status::CONFIRMED);
-    let (state, status) = match test.ct.unwrap_or(State::New) {
+    // What a helper announced is RELATED, to begin with.
+    let first = if test.ct_helper.is_some() { State::Related } else { State::New };
+    let (state, status) = match test.ct.unwrap_or(first) {
         _ if notrack => (CtState::Untracked, Status::default()),
         State::New => (CtState::New, Status::default()),
         State::Established => (CtState::Established, settled),
@@ -389,5 +392,7 @@ pub(crate) fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtIn
         }
         _ => (Direction::Original, OriginalTuple { src, dst, sport, dport }),
     };
-    CtInfo { state, direction, status, mark: test.ct_mark.unwrap_or(0), original, helper: None }
+    let helper = test.ct_helper.filter(|_| !notrack).and_then(lower_helper);
+    let status = if helper.is_some() { status.with(Status::EXPECTED) } else { status };
+    CtInfo { state, direction, status, mark: test.ct_mark.unwrap_or(0), original, helper }
 }

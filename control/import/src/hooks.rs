@@ -359,6 +359,11 @@ impl Surroundings for Here<'_, '_> {
         if key == "in" { self.context.interfaces.ingress } else { self.context.interfaces.egress }
     }
 
+    fn translates_sources(&self) -> bool {
+        // Postrouting: the one hook of nat whose packets come from somewhere and have a way out.
+        self.context.interfaces == Interfaces::BOTH
+    }
+
     fn accept(&self) -> Value {
         let go_on = |name| Value::of("goto", Value::text(name));
         self.context.onward.map_or_else(|| Value::text("accept"), |name: &str| go_on(name))

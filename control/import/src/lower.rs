@@ -5,6 +5,7 @@
 
 use crate::emit::Line;
 use crate::model::{Asked, Families, Rule, Test, Verdict};
+use crate::names;
 use crate::stages::{Stage, stages};
 use crate::yaml::Value;
 
@@ -14,6 +15,8 @@ pub(crate) trait Surroundings {
     fn families(&self) -> Families;
     /// Whether packets here have an ingress (`in`) or an egress interface (`out`).
     fn knows(&self, key: &str) -> bool;
+    /// Whether NAT here is of sources, not of destinations.
+    fn translates_sources(&self) -> bool;
     /// What accepting means: on to the next chain at this hook, if there is one.
     fn accept(&self) -> Value;
     /// The name of a chain in the policy; None if it does nothing.
@@ -95,6 +98,10 @@ fn actions(rule: &Rule, around: &mut impl Surroundings) -> Option<Vec<Value>> {
             actions.push(to.unwrap_or_else(|| Value::text("return")));
         }
         Verdict::Other(action) => actions.push(action.clone()),
+        Verdict::Netmap(prefix) => {
+            let key = if around.translates_sources() { "snat" } else { "dnat" };
+            actions.push(names::nat_prefix(key, prefix));
+        }
     }
     (!actions.is_empty()).then_some(actions)
 }

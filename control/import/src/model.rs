@@ -223,6 +223,8 @@ pub(crate) enum Verdict {
     Goto(String),
     /// Another action that is terminal in its hook: reject, translations.
     Other(Value),
+    /// iptables' NETMAP to this prefix: of sources in postrouting, of destinations elsewhere.
+    Netmap(String),
 }
 
 /// A set of addresses or ports.

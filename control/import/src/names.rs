@@ -150,6 +150,11 @@ pub(crate) fn nat_target(addr: &str, ports: Option<&str>) -> Value {
     }
 }
 
+/// `snat` or `dnat` to a prefix, which keeps the other bits. One address is a prefix of all its bits.
+pub(crate) fn nat_prefix(key: &'static str, prefix: &str) -> Value {
+    Value::of(key, Value::of("prefix", Value::text(prefix)))
+}
+
 /// `masquerade` and `redirect`, which take ports alone.
 pub(crate) fn nat_ports(key: &'static str, ports: Option<String>) -> Value {
     match ports {

@@ -31,11 +31,12 @@ pub(crate) fn is_nothing(rule: &Rule, nothing: &BTreeSet<&str>) -> bool {
             }
 }
 
-/// The chains that ask for interfaces, themselves or by what they jump to.
+/// The chains that ask for interfaces, or for the hook that they stand at, themselves or by what they jump to.
 pub(crate) fn chains_with_interfaces(table: &Table) -> BTreeSet<&str> {
     let asks = |rule: &Rule| {
         let mut tests = rule.alternatives.iter().flatten();
-        tests.any(|test| matches!(test, Test::Is("in" | "out", _) | Test::Not("in" | "out", _)))
+        matches!(rule.verdict, Verdict::Netmap(_))
+            || tests.any(|test| matches!(test, Test::Is("in" | "out", _) | Test::Not("in" | "out", _)))
     };
     let mut found: BTreeSet<&str> = BTreeSet::new();
     loop {

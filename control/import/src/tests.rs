@@ -266,7 +266,19 @@ fn targets_of_iptables() {
             "nat",
             "POSTROUTING",
             "-j NETMAP --to 10.0.0.0/8",
-            "refused: target NETMAP: it is `{snat: {prefix: …}}` in nat.postrouting and `{dnat: {prefix: …}}` elsewhere",
+            "{family: ipv4, action: {snat: {prefix: 10.0.0.0/8}}}",
+        ),
+        (
+            "nat",
+            "PREROUTING",
+            "-d 192.0.2.0/24 -j NETMAP --to 10.0.0.0/24",
+            "{dst: 192.0.2.0/24, action: {dnat: {prefix: 10.0.0.0/24}}}",
+        ),
+        (
+            "nat",
+            "OUTPUT",
+            "-d 192.0.2.0/24 -j NETMAP --to 10.0.0.0/24",
+            "{dst: 192.0.2.0/24, action: {dnat: {prefix: 10.0.0.0/24}}}",
         ),
     ];
     for (table, chain, rule, expected) in cases {
@@ -453,4 +465,49 @@ fn a_ruleset_of_nft_line_by_line() {
     let source = Source { format: Format::Nft, name: "gateway.json".to_owned(), text: file("gateway.json") };
     let found = imported(&[source]).policy;
     assert_eq!(found, file("gateway.yaml"), "\n{found}");
+}
+
+/// As nft 1.0.6 prints them.
+#[test]
+fn translations_of_nft_to_prefixes_and_by_maps() {
+    let daddr = r#"{"payload":{"protocol":"ip","field":"daddr"}}"#;
+    for (hook, statement, expected) in [
+        (
+            "postrouting",
+            r#"{"snat":{"addr":{"prefix":{"addr":"192.0.2.0","len":24}},"flags":"netmap","type_flags":"prefix"}}"#.to_owned(),
+            "{family: ipv4, action: {snat: {prefix: 192.0.2.0/24}}}",
+        ),
+        (
+            "prerouting",
+            r#"{"dnat":{"addr":{"prefix":{"addr":"10.1.0.0","len":28}},"flags":"persistent"}}"#.to_owned(),
+            "{family: ipv4, action: {dnat: 10.1.0.0/28}}",
+        ),
+        (
+            "prerouting",
+            format!(r#"{{"dnat":{{"addr":{{"map":{{"key":{daddr},"data":{{"set":[["192.0.2.1","10.0.0.1"],["192.0.2.2","10.0.0.2"]]}}}}}}}}}}"#),
+            "{dst: 192.0.2.1, action: {dnat: 10.0.0.1}} {dst: 192.0.2.2, action: {dnat: 10.0.0.2}}",
+        ),
+        (
+            "prerouting",
+            format!(r#"{{"dnat":{{"addr":{{"map":{{"key":{daddr},"data":{{"set":[[{{"prefix":{{"addr":"192.0.2.0","len":24}}}},{{"prefix":{{"addr":"10.1.0.0","len":24}}}}]]}}}}}},"flags":"netmap","type_flags":"prefix"}}}}"#),
+            "{dst: 192.0.2.0/24, action: {dnat: {prefix: 10.1.0.0/24}}}",
+        ),
+    ] {
+        let text = format!(
+            r#"{{"nftables":[{{"table":{{"family":"ip","name":"t","handle":1}}}},
+            {{"chain":{{"family":"ip","table":"t","name":"c","handle":1,"type":"nat","hook":"{hook}","prio":0,"policy":"accept"}}}},
+            {{"rule":{{"family":"ip","table":"t","chain":"c","handle":3,"expr":[{statement}]}}}}]}}"#
+        );
+        assert_eq!(rules(&imported(&[source(Format::Nft, &text)])), expected, "{statement}");
+    }
+}
+
+/// A chain that both hooks jump to is two.
+#[test]
+fn netmap_is_of_sources_or_destinations_by_its_hook() {
+    let text = "*nat\n:own - [0:0]\n-A PREROUTING -d 192.0.2.0/24 -j own\n-A POSTROUTING -s 10.0.0.0/24 -j own\n\
+                -A own -j NETMAP --to 198.51.100.0/24\nCOMMIT\n";
+    let found = rules(&imported(&[source(Format::Iptables, text)]));
+    assert!(found.contains("{snat: {prefix: 198.51.100.0/24}}"), "{found}");
+    assert!(found.contains("{dnat: {prefix: 198.51.100.0/24}}"), "{found}");
 }

@@ -33,7 +33,7 @@ fn test<'a>(reader: &mut Reader<'a>, index: usize, node: &Node<'a>) -> Option<Po
     Some(PolicyTest { name, packet: packet?, expect: expect?, rule, span: node.span })
 }
 
-pub(in crate::policy) const PACKET_KEYS: [&str; 19] = [
+pub(in crate::policy) const PACKET_KEYS: [&str; 20] = [
     "in",
     "out",
     "src",
@@ -47,6 +47,7 @@ pub(in crate::policy) const PACKET_KEYS: [&str; 19] = [
     "icmpv6",
     "ct",
     "ct_dir",
+    "ct_helper",
     "ct_mark",
     "mark",
     "length",
@@ -94,6 +95,7 @@ fn packet<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<TestPacket> {
         icmpv6: fields.get("icmpv6").and_then(|node| matches::icmp(reader, node, names::ICMPV6)),
         ct: fields.get("ct").and_then(|node| reader.keyword(node, "`ct`", &matches::STATES)),
         ct_dir: fields.get("ct_dir").and_then(|node| reader.keyword(node, "`ct_dir`", &matches::DIRECTIONS)),
+        ct_helper: fields.get("ct_helper").and_then(|node| matches::helper(reader, node)),
         ct_mark: number(reader, "ct_mark", u32::MAX),
         mark: number(reader, "mark", u32::MAX),
         length: short(reader, "length", u16::MAX),

@@ -7,7 +7,9 @@ mod cover;
 mod shadow;
 mod untracked;
 
-use super::{CtState, Matches, Policy, Rule, Table};
+use sluice_wire::Protocol;
+
+use super::{Action, CtState, Matches, Policy, Rule, Table};
 use crate::decode::Reader;
 
 /// Warns about a policy that has no errors.
@@ -20,12 +22,14 @@ pub(super) fn policy(reader: &mut Reader<'_>, policy: &Policy) {
     }
     for chain in &policy.hooks {
         shadow::check(reader, policy, &chain.rules);
+        helpers(reader, &chain.rules);
         if chain.table == Table::Raw {
             before_tracking(reader, &chain.rules);
         }
     }
     for chain in policy.chains.values() {
         shadow::check(reader, policy, &chain.rules);
+        helpers(reader, &chain.rules);
     }
     untracked::check(reader, policy);
     reader.rule = None;
@@ -49,4 +53,35 @@ fn before_tracking(reader: &mut Reader<'_>, rules: &[Rule]) {
     for rule in rules.iter().filter(|rule| flow(&rule.matches)) {
         warn(reader, rule, "rule never applies: in raw no packet has a flow yet".to_string());
     }
+}
+
+/// A helper reads flows of its own protocols alone.
+fn helpers(reader: &mut Reader<'_>, rules: &[Rule]) {
+    for rule in rules {
+        let Action::Helper(assigned) = &rule.action.value else { continue };
+        let protocols = assigned.helper.protocols();
+        let asked = |matches: &Matches| matches.proto.clone().or(implied(matches));
+        let given = asked(&rule.matches);
+        let never = given.is_some_and(|list| list.iter().all(|protocol| !protocols.contains(protocol)))
+            || rule.not.proto.as_ref().is_some_and(|list| protocols.iter().all(|own| list.contains(own)));
+        if never {
+            let name = assigned.helper.name();
+            let names = protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+            warn(
+                reader,
+                rule,
+                format!("helper `{name}` is for {names} alone: this rule gives it to no flow"),
+            );
+        }
+    }
+}
+
+/// The protocol that a match on its header asks for.
+fn implied(matches: &Matches) -> Option<Vec<Protocol>> {
+    let headers = [
+        matches.tcp_flags.is_some().then_some(Protocol::TCP),
+        matches.icmp.is_some().then_some(Protocol::ICMP),
+        matches.icmpv6.is_some().then_some(Protocol::ICMPV6),
+    ];
+    headers.into_iter().flatten().next().map(|protocol| vec![protocol])
 }

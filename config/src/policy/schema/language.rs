@@ -163,7 +163,11 @@ pub(crate) const ACTIONS: [Act; 18] = [
         "dnat",
         "nat.prerouting, nat.output",
         "another destination; terminal there",
-        &["{dnat: \"10.0.0.9:80\"}", "{dnat: {to: \"2001:db8::9\", port: 80}}"],
+        &[
+            "{dnat: \"10.0.0.9:80\"}",
+            "{dnat: {to: \"2001:db8::9\", port: 80}}",
+            "{dnat: {prefix: 10.0.0.0/24}}",
+        ],
     ),
     a(
         "redirect",

@@ -11,7 +11,7 @@ use super::decode::packet::PACKET_KEYS;
 use super::{Table, names};
 use crate::schema::{
     DIALECT, address, boolean, described, duration, list, map, map_with, named, number, number_range,
-    one_or_more, rate, text, words,
+    one_or_more, prefix, rate, text, words,
 };
 use crate::system::timeout_names;
 use sluice_wire::Protocol;
@@ -224,7 +224,11 @@ fn action() -> Value {
 fn with_value(name: &str) -> Option<Value> {
     let ports_alone = || map([("port", "a port or a range", ports())]);
     let nat = || {
-        let long = map([("to", "an address or a range", text()), ("port", "a port or a range", ports())]);
+        let long = map([
+            ("to", "an address or a range", text()),
+            ("port", "a port or a range", ports()),
+            ("prefix", "in place of the address's own, whose other bits stay; alone", prefix()),
+        ]);
         json!({"anyOf": [text(), long]})
     };
     let zone = || number(0, 65535);
@@ -292,6 +296,7 @@ fn packet() -> Value {
             "icmpv6" => icmp(names::ICMPV6),
             "ct" => words(STATES.map(|(word, _)| word)),
             "ct_dir" => words(DIRECTIONS.map(|(word, _)| word)),
+            "ct_helper" => words(Helper::ALL.map(Helper::name)),
             "fragment" => boolean(),
             "ct_mark" | "mark" => mark(),
             "length" => number(0, 65535),

@@ -6,7 +6,7 @@ use crate::names;
 use crate::yaml::Value;
 
 /// Why a target of iptables has no translation.
-const REFUSED: [(&str, &str); 24] = [
+const REFUSED: [(&str, &str); 23] = [
     ("AUDIT", "there is no audit"),
     ("CHECKSUM", "checksums are right already"),
     ("CLASSIFY", "there is no queueing"),
@@ -15,7 +15,6 @@ const REFUSED: [(&str, &str); 24] = [
     ("DSCP", "headers are not changed but by NAT"),
     ("ECN", "headers are not changed but by NAT"),
     ("HL", "headers are not changed but by NAT"),
-    ("NETMAP", "it is `{snat: {prefix: …}}` in nat.postrouting and `{dnat: {prefix: …}}` elsewhere"),
     ("NFLOG", "there are no log groups: `{log: {prefix: …}}` writes to the service's log"),
     ("NFQUEUE", "packets are not handed to programs"),
     ("QUEUE", "packets are not handed to programs"),
@@ -67,6 +66,8 @@ pub(super) fn read(goto: bool, words: &mut Words, rule: &mut Rule) -> Result<(),
         "DNAT" => nat("dnat", "--to-destination", words, rule)?,
         "MASQUERADE" => nat_ports("masquerade", words, rule)?,
         "REDIRECT" => nat_ports("redirect", words, rule)?,
+        "NETMAP" if words.take("--to") => rule.verdict = Verdict::Netmap(words.value("--to")?),
+        "NETMAP" => return Err("--to is missing".to_owned()),
         _ => {
             // A chain, or an extension: the table knows.
             rule.verdict = if goto { Verdict::Goto(name) } else { Verdict::Jump(name) };

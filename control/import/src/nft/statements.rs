@@ -18,10 +18,12 @@ pub(super) struct Context<'a> {
 /// More elements of fields looked up together would make a policy that nobody reads.
 const MOST_TOGETHER: usize = 1024;
 
-/// A statement that several rules are made of: what it looks up, and its elements with their verdicts.
+/// A statement that several rules are made of: what it looks up, and its elements with what is done for each.
 struct VerdictMap<'j> {
     key: &'j Json,
     elements: &'j [Json],
+    /// The translation whose address is looked up; None: elements have verdicts.
+    nat: Option<(&'j str, &'j Json)>,
 }
 
 impl Context<'_> {
@@ -29,9 +31,12 @@ impl Context<'_> {
     pub(super) fn rules(&self, mut rule: Rule, exprs: &[Json]) -> Vec<Rule> {
         let mut map = None;
         for expr in exprs {
-            let read = match expr.get("vmap") {
-                Some(vmap) => self.verdict_map(vmap).map(|found| map = Some(found)),
-                None => self.statement(&mut rule, expr),
+            let read = match (expr.get("vmap"), translation_by_map(expr)) {
+                (Some(vmap), _) => self.verdict_map(vmap, None).map(|found| map = Some(found)),
+                (_, Some((nat, looked_up))) => {
+                    self.verdict_map(looked_up, Some(nat)).map(|found| map = Some(found))
+                }
+                _ => self.statement(&mut rule, expr),
             };
             if let Err(why) = read {
                 rule.refuse(why);
@@ -43,7 +48,11 @@ impl Context<'_> {
         }
     }
 
-    fn verdict_map<'j>(&'j self, vmap: &'j Json) -> Result<VerdictMap<'j>, String> {
+    fn verdict_map<'j>(
+        &'j self,
+        vmap: &'j Json,
+        nat: Option<(&'j str, &'j Json)>,
+    ) -> Result<VerdictMap<'j>, String> {
         let key = vmap.get("key").ok_or("a verdict map without a key")?;
         let data = vmap.get("data").ok_or("a verdict map without elements")?;
         let elements = match (data.get("set").and_then(Json::as_array), data.as_str()) {
@@ -54,7 +63,7 @@ impl Context<'_> {
             }
             _ => return Err(format!("expression {data} has no translation")),
         };
-        Ok(VerdictMap { key, elements })
+        Ok(VerdictMap { key, elements, nat })
     }
 
     /// A rule for each element: a packet is like one of them at the most.
@@ -66,8 +75,16 @@ impl Context<'_> {
                 return rule;
             };
             let test = serde_json::json!({"op": "==", "left": map.key, "right": value});
-            let read = matches::read(&mut rule, &test, self.options)
-                .and_then(|()| self.statement(&mut rule, verdict));
+            let read = matches::read(&mut rule, &test, self.options).and_then(|()| match map.nat {
+                Some((kind, value)) => {
+                    let mut value = value.clone();
+                    if let Some(parts) = value.as_object_mut() {
+                        parts.insert("addr".to_owned(), verdict.clone());
+                    }
+                    self.statement(&mut rule, &serde_json::json!({ kind: value }))
+                }
+                None => self.statement(&mut rule, verdict),
+            });
             if let Err(why) = read {
                 rule.refuse(why);
             }
@@ -191,6 +208,13 @@ impl Context<'_> {
     }
 }
 
+/// `dnat to ip daddr map { … }`: the translation, and what it looks up.
+fn translation_by_map(expr: &Json) -> Option<((&str, &Json), &Json)> {
+    let (kind, value) = expr.as_object()?.iter().next()?;
+    let looked_up = value.get("addr")?.get("map")?;
+    matches!(kind.as_str(), "snat" | "dnat").then_some(((kind, value), looked_up))
+}
+
 fn verdict(rule: &mut Rule, verdict: Verdict) -> Result<(), String> {
     rule.verdict = verdict;
     Ok(())
@@ -259,6 +283,9 @@ fn nat(kind: &str, value: &Json) -> Result<Value, String> {
         return Err(format!("expression {value} has no translation"));
     }
     let key = if kind == "snat" { "snat" } else { "dnat" };
+    if let Some(addr) = addr.as_deref().filter(|_| text(value, "type_flags") == "prefix") {
+        return Ok(names::nat_prefix(key, addr));
+    }
     Ok(Value::of(key, names::nat_target(addr.as_deref().unwrap_or_default(), port.as_deref())))
 }
 

@@ -72,6 +72,9 @@ struct PacketArgs {
     /// original or reply.
     #[arg(long, value_name = "DIRECTION")]
     ct_dir: Option<String>,
+    /// The helper that announced the flow.
+    #[arg(long, value_name = "HELPER")]
+    ct_helper: Option<String>,
     /// Mark of the flow.
     #[arg(long, value_name = "MARK")]
     ct_mark: Option<String>,
@@ -109,6 +112,7 @@ impl PacketArgs {
             ("icmpv6", &self.icmpv6),
             ("ct", &self.ct),
             ("ct_dir", &self.ct_dir),
+            ("ct_helper", &self.ct_helper),
             ("ct_mark", &self.ct_mark),
             ("mark", &self.mark),
             ("length", &self.length),
