@@ -120,15 +120,9 @@ impl Compiler<'_> {
             Asked::Log(log) => Action::Log(log.limit.map(|rate| {
                 Arc::new(Limit::new(rate.count, rate.unit.duration(), LOG_BURST, LimitPer::Rule))
             })),
-            Asked::Helper(asked) => match lower_helper(asked.helper) {
-                Some(helper) => Action::Helper(Assigned { helper, loose: asked.loose }),
-                None => {
-                    let name = asked.helper.name();
-                    let message = format!("this helper is not supported by this version: {name}");
-                    self.problems.error(rule.action.span, Some(rule), message);
-                    return None;
-                }
-            },
+            Asked::Helper(asked) => {
+                Action::Helper(Assigned { helper: lower_helper(asked.helper), loose: asked.loose })
+            }
             Asked::Snat(target) => Action::Translate(Translate::Snat(lower_nat(target))),
             Asked::Dnat(target) => Action::Translate(Translate::Dnat(lower_nat(target))),
             Asked::Masquerade(ports) => Action::Translate(Translate::Masquerade(lower_ports(*ports))),

@@ -59,15 +59,7 @@ impl Lowering<'_> {
         lower(matches.in_interface.as_ref().map(|list| interfaces(list).map(Match::Ingress)));
         lower(matches.out_interface.as_ref().map(|list| interfaces(list).map(Match::Egress)));
         if let Some(helpers) = &matches.ct_helper {
-            let known: Vec<_> = helpers.iter().filter_map(|helper| lower_helper(*helper)).collect();
-            if known.len() < helpers.len() {
-                let names = helpers.iter().filter(|helper| lower_helper(**helper).is_none());
-                let names = names.map(|helper| helper.name()).collect::<Vec<_>>().join(", ");
-                let message =
-                    format!("this never matches: helpers ({names}) are not supported by this version");
-                problems.warning(rule.span, Some(rule), message);
-            }
-            out.push(Match::Helper(known.into()));
+            out.push(Match::Helper(helpers.iter().map(|helper| lower_helper(*helper)).collect()));
         }
         self.addresses_and_ports(matches, out);
         headers(matches, out);
@@ -147,15 +139,15 @@ impl Lowering<'_> {
     }
 }
 
-/// The engine's helper of a name; None for one that it does not have.
-pub(crate) const fn lower_helper(helper: Helper) -> Option<engine::Helper> {
+/// The engine's helper of a name.
+pub(crate) const fn lower_helper(helper: Helper) -> engine::Helper {
     match helper {
-        Helper::Ftp => Some(engine::Helper::Ftp),
-        Helper::Tftp => Some(engine::Helper::Tftp),
-        Helper::Irc => Some(engine::Helper::Irc),
-        Helper::Amanda => Some(engine::Helper::Amanda),
-        Helper::Sip => Some(engine::Helper::Sip),
-        Helper::Pptp => None,
+        Helper::Ftp => engine::Helper::Ftp,
+        Helper::Tftp => engine::Helper::Tftp,
+        Helper::Irc => engine::Helper::Irc,
+        Helper::Amanda => engine::Helper::Amanda,
+        Helper::Sip => engine::Helper::Sip,
+        Helper::Pptp => engine::Helper::Pptp,
     }
 }
 

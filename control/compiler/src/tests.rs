@@ -151,16 +151,13 @@ fn each_test_begins_with_full_limits_and_the_workers_too() {
 #[test]
 fn what_the_data_plane_cannot_do_is_refused_with_every_place() {
     let errors = checked(
-        "mangle:\n  prerouting: [{proto: tcp, dport: 21, action: {helper: pptp}}]\n\
-         raw:\n  output: [{connlimit: {above: 5}, action: drop}]\n\
-         filter:\n  forward: [{ct_helper: pptp, action: accept}]\n",
+        "raw:\n  output: [{connlimit: {above: 5}, action: drop}]\n  prerouting: [{connlimit: {above: 5}, action: drop}]\n",
     )
     .unwrap_err();
     for expected in [
         "policy.yaml:2:",
-        "this helper is not supported by this version: pptp",
+        "policy.yaml:3:",
         "connlimit counts flows, which packets in raw do not have yet: it belongs into filter",
-        "warning: this never matches: helpers (pptp)",
     ] {
         assert!(errors.contains(expected), "{expected} not in:\n{errors}");
     }

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 use sluice_engine::conntrack::{ExpectationRecord, TupleTransport};
 use sluice_wire::fragment::Part;
-use sluice_wire::{Family, LinkCast, Packet, Parsed, Transport, parse, parse_datagram, quoted, tcp};
+use sluice_wire::{
+    Family, LinkCast, Packet, Parsed, Protocol, Transport, parse, parse_datagram, quoted, tcp,
+};
 
 use crate::packet::{build, unhex};
 use crate::policy::LEGS;
@@ -323,21 +325,28 @@ fn expectation(record: &ExpectationRecord) -> Value {
     };
     let master = &record.master_tuple;
     let TupleTransport::Ports { sport, dport } = master.transport else { return Value::Null };
+    let (mut tuple, mut mask) = match record.protocol {
+        Protocol::GRE => (
+            json!({
+                "srckey": format!("0x{:x}", record.sport.unwrap_or(0)),
+                "dstkey": format!("0x{:x}", record.dport),
+            }),
+            json!({"srckey": "0xffff", "dstkey": "0xffff"}),
+        ),
+        _ => (
+            json!({"sport": record.sport.unwrap_or(0), "dport": record.dport}),
+            json!({"sport": if record.sport.is_some() { 65535 } else { 0 }, "dport": 65535}),
+        ),
+    };
+    tuple["proto"] = record.protocol.0.into();
+    tuple["src"] = record.src.map_or_else(|| none.to_string(), |src| src.to_string()).into();
+    tuple["dst"] = record.dst.to_string().into();
+    mask["src"] = if record.src.is_some() { all } else { none }.into();
+    mask["dst"] = all.into();
     json!({
         "timeout": record.timeout.0 / 1000,
-        "tuple": {
-            "proto": record.protocol.0,
-            "src": record.src.map_or_else(|| none.to_string(), |src| src.to_string()),
-            "dst": record.dst.to_string(),
-            "sport": record.sport.unwrap_or(0),
-            "dport": record.dport,
-        },
-        "mask": {
-            "src": if record.src.is_some() { all } else { none },
-            "dst": all,
-            "sport": if record.sport.is_some() { 65535 } else { 0 },
-            "dport": 65535,
-        },
+        "tuple": tuple,
+        "mask": mask,
         "master": {"src": master.src.to_string(), "dst": master.dst.to_string(), "sport": sport, "dport": dport},
         "class": record.class.0,
         "helper": record.helper.name(),

@@ -7,6 +7,7 @@ use sluice_engine::conntrack::{ExpectationFilter, ExpectationRecord, protocol_na
 use sluice_engine::helper::Helper;
 use sluice_engine::ids::WorkerId;
 use sluice_engine::message::{Command, Cursor, Event};
+use sluice_wire::Protocol;
 
 use super::BATCH;
 use super::describe::tuple;
@@ -89,12 +90,12 @@ pub(crate) fn describe_expectation(from: &ExpectationRecord, worker: WorkerId) -
         std::net::IpAddr::V4(_) => ("ipv4", "0.0.0.0", "255.255.255.255"),
         std::net::IpAddr::V6(_) => ("ipv6", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     };
-    let ends = |src: String, dst: String, sport, dport| api::FlowTuple {
-        src,
-        dst,
-        sport: Some(sport),
-        dport: Some(dport),
-        ..api::FlowTuple::default()
+    let ends = |src: String, dst: String, sport, dport| {
+        let (ends, sport, dport) = (api::FlowTuple::default(), Some(sport), Some(dport));
+        match from.protocol {
+            Protocol::GRE => api::FlowTuple { src, dst, srckey: sport, dstkey: dport, ..ends },
+            _ => api::FlowTuple { src, dst, sport, dport, ..ends },
+        }
     };
     let src = from.src.map_or_else(|| none.to_owned(), |src| src.to_string());
     let mask_src = if from.src.is_some() { all } else { none }.to_owned();

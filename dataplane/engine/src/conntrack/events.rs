@@ -189,6 +189,17 @@ impl<A: Address> Table<A> {
 }
 
 impl Conntrack {
+    /// Sets a flow's mark.
+    pub fn set_mark(&mut self, flow: FlowHandle, mark: u32) {
+        let before = match flow.family {
+            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
+            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
+        };
+        if before.is_some_and(|before| before != mark) {
+            self.note_mark(flow);
+        }
+    }
+
     /// Tells events to `watch` from now on, or to nobody.
     pub fn watch(&mut self, watch: Option<Watch>) {
         self.shared.events = Events { watch, ..Events::default() };

@@ -12,7 +12,6 @@ use sluice_wire::{Transport, quoted};
 use super::Conntrack;
 use super::info::{Found, Tracked};
 use super::track::Context;
-use super::tuple::Key;
 
 /// Judges what ICMP says about the network, neighbours or other flows; None: it is an echo or its like, of a flow of
 /// its own. Unlike with other protocols the checksum is judged first of all.
@@ -58,7 +57,7 @@ fn is_discovery(transport: &Transport) -> bool {
 /// The flow of the quoted packet, and the direction that the error takes in it.
 fn owner(conntrack: &Conntrack, cx: &Context<'_>) -> Option<Found> {
     let quote = quoted(cx.packet, cx.frame)?;
-    let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &conntrack.seeds)?;
+    let key = conntrack.key_between(&quote.addrs, quote.protocol, &quote.transport)?;
     // Looked up as an answer to the quoted packet, whose way the error takes: that way's zone counts.
     let found = conntrack.find(cx.now, &key.in_zone(cx.template.zone).reversed())?;
     // The quote is as it was seen on that side of a translation, and so is the error.

@@ -63,12 +63,13 @@ mod wheel;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sluice_wire::{Family, Packet, Transport};
+use sluice_wire::{Family, Packet, Protocol, Transport};
 
 use self::budget::Lease;
 use self::events::Events;
 use self::evict::Sweep;
 use self::expect::Expectations;
+use self::gre::Calls;
 use self::nat::{Answers, PortDraw};
 use self::pending::PendingFlow;
 use self::shared::Shared;
@@ -132,6 +133,7 @@ impl Conntrack {
                 may_use_reserve: false,
                 answers: Answers::new(config),
                 expectations: Expectations::new(),
+                calls: Calls::new(),
             },
             seeds,
             sweep: Sweep::default(),
@@ -148,7 +150,9 @@ impl Conntrack {
     /// packets, fragments); [`Conntrack::track`] judges it all the same.
     #[inline]
     pub fn key(&self, packet: &Packet, zone: Zone) -> Option<Key> {
-        Key::of_packet(packet, &self.seeds).map(|key| key.in_zone(zone))
+        let key = Key::of_packet(packet, &self.seeds)?;
+        let key = if packet.protocol == Protocol::GRE { self.with_call(key) } else { key };
+        Some(key.in_zone(zone))
     }
 
     /// Asks for the memory that [`Conntrack::find`] reads first.
@@ -226,7 +230,9 @@ impl Conntrack {
         {
             return tracked;
         }
-        let Some(key) = key.copied().or_else(|| self.key(packet, template.zone)) else {
+        // A packet before this one may have told its call's other id.
+        let key = key.copied().filter(|_| packet.protocol != Protocol::GRE);
+        let Some(key) = key.or_else(|| self.key(packet, template.zone)) else {
             self.shared.counters.conntrack.invalid.add(1);
             return Tracked::Invalid;
         };
@@ -300,17 +306,6 @@ impl Conntrack {
         }
     }
 
-    /// Sets a flow's mark.
-    pub fn set_mark(&mut self, flow: FlowHandle, mark: u32) {
-        let before = match flow.family {
-            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
-            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| std::mem::replace(&mut flow.mark, mark)),
-        };
-        if before.is_some_and(|before| before != mark) {
-            self.note_mark(flow);
-        }
-    }
-
     /// What [`Conntrack::store`] kept; None if nothing is.
     #[inline]
     pub fn stored(&self, flow: FlowHandle, direction: Direction) -> Option<Stored> {
@@ -373,6 +368,7 @@ impl Conntrack {
             self.sweep_on(now.tick, settings);
         }
         self.expire_expectations(now.tick);
+        self.end_tunnels();
         expired
     }
 

@@ -6,6 +6,7 @@ use super::adaptive::Factor;
 use super::budget::{FlowBudget, Lease};
 use super::events::Events;
 use super::expect::Expectations;
+use super::gre::Calls;
 use super::nat::{Answers, PortDraw};
 use crate::counters::WorkerCounters;
 use crate::ids::WorkerId;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) answers: Answers,
     /// What helpers announced.
     pub(super) expectations: Expectations,
+    /// Which ids the tunnels of announced calls have.
+    pub(super) calls: Calls,
 }
 
 impl Shared {

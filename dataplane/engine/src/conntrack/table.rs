@@ -100,11 +100,15 @@ impl<A: Address> Table<A> {
 
     /// Whether a packet is of a flow in the table, be it one that ran out.
     pub(super) fn knows(&self, key: &FamilyKey<A>) -> bool {
+        self.known(key).is_some()
+    }
+
+    /// The flow of a packet, be it one that ran out.
+    pub(super) fn known(&self, key: &FamilyKey<A>) -> Option<(u32, Direction)> {
         self.look_up(key, |place| {
             let flow = self.flow(place).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
             self.direction_in(flow, place, key)
         })
-        .is_some()
     }
 
     /// The flow that `check` says a direction of, by either hash that a packet's may be under.
@@ -149,10 +153,7 @@ impl<A: Address> Table<A> {
         now: Tick,
         key: &FamilyKey<A>,
     ) -> Option<(u32, Direction)> {
-        let (place, direction) = self.look_up(key, |place| {
-            let flow = self.flow(place).filter(|flow| flow.status.contains(Status::CONFIRMED))?;
-            self.direction_in(flow, place, key)
-        })?;
+        let (place, direction) = self.known(key)?;
         if self.flows.get(place as usize)?.is_live(now) {
             return Some((place, direction));
         }

@@ -33,6 +33,9 @@ pub(super) trait Address: Copy + Eq + Ord + Debug {
     /// Its first `length` bits, the others 0.
     fn prefix(self, length: u8) -> Self;
 
+    /// A key of its family.
+    fn key(key: FamilyKey<Self>) -> Key;
+
     /// Two endpoints mixed into a hash; the order of the arguments matters.
     fn mix(low: (Self, u16), high: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
 }
@@ -60,6 +63,10 @@ impl Address for u32 {
 
     fn prefix(self, length: u8) -> u32 {
         self & u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0)
+    }
+
+    fn key(key: FamilyKey<u32>) -> Key {
+        Key(FamilyKeys::V4(key))
     }
 
     #[inline(always)]
@@ -95,6 +102,10 @@ impl Address for u128 {
 
     fn prefix(self, length: u8) -> u128 {
         self & u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
+    }
+
+    fn key(key: FamilyKey<u128>) -> Key {
+        Key(FamilyKeys::V6(key))
     }
 
     #[inline(always)]
@@ -205,6 +216,11 @@ impl<A: Address> FamilyKey<A> {
         FamilyKey { tuple, hash: tuple.hash(seeds), sense, zone: Zone::default() }
     }
 
+    /// What packets of a tuple are looked up by, of a protocol whose packets tell no direction.
+    pub(super) fn of_tuple(tuple: Tuple<A>, seeds: &Seeds) -> FamilyKey<A> {
+        FamilyKey::new(tuple, Sense::Either, seeds)
+    }
+
     /// The same in a zone; it was in none before.
     fn in_zone(mut self, zone: Zone) -> FamilyKey<A> {
         self.zone = zone;
@@ -238,9 +254,13 @@ impl<A: Address> FamilyKey<A> {
         FamilyKey { tuple, sense, ..*self }
     }
 
-    /// A hash of the tuple, the order of its ends included, for what may be an answer. A request is none.
+    /// A hash of the tuple, the order of its ends included, for what may be an answer. A request is none. Of a tunnel's call,
+    /// only the id that its packets carry counts: not every worker knows the other one.
     pub(super) fn answer_hash(&self, seeds: &Seeds) -> Option<u64> {
-        let Tuple { src, dst, sport, dport, protocol } = self.tuple;
+        let Tuple { src, dst, mut sport, dport, protocol } = self.tuple;
+        if protocol == Protocol::GRE.0 && dport != 0 {
+            sport = 0;
+        }
         (self.sense != Sense::Request).then(|| A::mix((src, sport), (dst, dport), protocol, seeds))
     }
 

@@ -7,18 +7,19 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `ftp`, `tftp`, `irc`, `amanda`, `sip` | one protocol each |
+//! | `ftp`, `tftp`, `irc`, `amanda`, `sip`, `pptp` | one protocol each |
 //! | `lines` | where lines of a stream begin |
 //! | `text` | numbers and addresses in text |
 //!
 //! A helper is assigned to a flow by a rule, never by itself, and only when the flow begins.
 //!
-//! Source: Linux `nf_conntrack_{ftp,tftp,irc,amanda,sip}.c`, as observed on 6.18; NETFILTER.md, "Helpers".
+//! Source: Linux `nf_conntrack_{ftp,tftp,irc,amanda,sip,pptp}.c`, as observed on 6.18; NETFILTER.md, "Helpers".
 
 pub mod amanda;
 pub mod ftp;
 pub mod irc;
 pub(crate) mod lines;
+pub mod pptp;
 pub mod sip;
 pub mod text;
 pub mod tftp;
@@ -43,6 +44,8 @@ pub enum Helper {
     Amanda = 4,
     /// Telephony: RFC 3261, and its media by RFC 4566.
     Sip = 5,
+    /// Tunnels of PPP: RFC 2637.
+    Pptp = 6,
 }
 
 /// A helper as a rule assigns it.
@@ -69,7 +72,8 @@ pub struct Allowance {
 
 impl Helper {
     /// All of them.
-    pub const ALL: [Helper; 5] = [Helper::Ftp, Helper::Tftp, Helper::Irc, Helper::Amanda, Helper::Sip];
+    pub const ALL: [Helper; 6] =
+        [Helper::Ftp, Helper::Tftp, Helper::Irc, Helper::Amanda, Helper::Sip, Helper::Pptp];
 
     /// The kernel's name of it.
     pub const fn name(self) -> &'static str {
@@ -79,6 +83,7 @@ impl Helper {
             Helper::Irc => "irc",
             Helper::Amanda => "amanda",
             Helper::Sip => "sip",
+            Helper::Pptp => "pptp",
         }
     }
 
@@ -90,6 +95,7 @@ impl Helper {
             3 => Some(Helper::Irc),
             4 => Some(Helper::Amanda),
             5 => Some(Helper::Sip),
+            6 => Some(Helper::Pptp),
             _ => None,
         }
     }
@@ -98,7 +104,7 @@ impl Helper {
     pub const fn serves(self, family: Family, protocol: Protocol) -> bool {
         match self {
             Helper::Ftp => matches!(protocol, Protocol::TCP),
-            Helper::Irc => matches!((family, protocol), (Family::V4, Protocol::TCP)),
+            Helper::Irc | Helper::Pptp => matches!((family, protocol), (Family::V4, Protocol::TCP)),
             Helper::Tftp | Helper::Amanda => matches!(protocol, Protocol::UDP),
             Helper::Sip => matches!(protocol, Protocol::TCP | Protocol::UDP),
         }
@@ -110,6 +116,7 @@ impl Helper {
             (Helper::Ftp | Helper::Tftp, _) => (1, 300),
             (Helper::Irc, _) => (8, 300),
             (Helper::Amanda, _) => (3, 180),
+            (Helper::Pptp, _) => (2, 300),
             (Helper::Sip, sip::SIGNALLING) => (1, 180),
             (Helper::Sip, sip::IMAGE) => (2, 180),
             (Helper::Sip, _) => (4, 180),

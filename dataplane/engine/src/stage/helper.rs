@@ -6,11 +6,12 @@
 //! because the ends would wait for a connection that never comes.
 //!
 //! Reading is [`crate::helper`]'s; expectations are [`crate::conntrack`]'s.
-//! Source: Linux `nf_confirm` and `nf_nat_{ftp,tftp,irc,amanda}.c`, as observed on 6.18.
+//! Source: Linux `nf_confirm` and `nf_nat_{ftp,tftp,irc,amanda,sip,pptp}.c`, as observed on 6.18.
 
 mod amanda;
 mod ftp;
 mod irc;
+mod pptp;
 mod rewrite;
 mod sip;
 mod tftp;
@@ -68,6 +69,7 @@ fn look(t: &mut Transit<'_, '_, '_>) -> Step {
         Helper::Irc => irc::look(t, &control, payload),
         Helper::Amanda => amanda::look(t, &control, payload),
         Helper::Sip => sip::look(t, &control, payload),
+        Helper::Pptp => pptp::look(t, &control, payload),
     }
 }
 
@@ -121,7 +123,7 @@ impl Control {
     /// What becomes of a child of a translated flow that goes in `direction`, and is meant for a port of who announced it.
     fn follow(&self, direction: Direction, port: u16) -> Follow {
         let announcer = self.ends(direction.opposite());
-        Follow { source: announcer.dst, destination: announcer.src, port }
+        Follow { source: (announcer.dst, None), destination: (announcer.src, Some(port)) }
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! The flow that comes of it lives away from where its packets hash to, and reserves both of its directions.
 
-use sluice_wire::Packet;
+use sluice_wire::{Packet, Protocol};
 
 use super::Ask;
 use crate::conntrack::Conntrack;
@@ -42,12 +42,14 @@ impl Kind {
 }
 
 fn hash_of<A: Address>(ask: &Ask, seeds: &Seeds) -> Option<u64> {
-    let kind = Kind { address: ask.src.is_some(), port: ask.sport.is_some() };
+    // Of a tunnel's call, the sender's id is in no packet.
+    let sport = ask.sport.filter(|_| ask.protocol != Protocol::GRE);
+    let kind = Kind { address: ask.src.is_some(), port: sport.is_some() };
     let address = match ask.src {
         Some(src) => A::of(src)?,
         None => A::ZERO,
     };
-    let source = (address, ask.sport.unwrap_or_default());
+    let source = (address, sport.unwrap_or_default());
     Some(kind.hash(source, (A::of(ask.dst)?, ask.dport), ask.protocol.0, seeds))
 }
 

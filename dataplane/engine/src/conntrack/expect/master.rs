@@ -12,7 +12,7 @@ use crate::conntrack::settings::Settings;
 use crate::conntrack::shared::Shared;
 use crate::conntrack::table::Table;
 use crate::conntrack::tuple::{Address, Seeds};
-use crate::helper::{Assigned, Class};
+use crate::helper::{Assigned, Class, Helper};
 use crate::ids::{Millis, Now, Tick};
 
 impl Conntrack {
@@ -247,7 +247,10 @@ impl<A: Address> Table<A> {
         if let Some(helper) = found.ask.helper {
             new.assign(Assigned { helper, loose: false });
         }
-        if !found.ask.lasting {
+        if found.by == Helper::Pptp {
+            // Either end may begin its call's tunnel, and there is one.
+            self.forget_expectations(shared, found.master.index);
+        } else if !found.ask.lasting {
             self.unexpect(shared, place);
         }
         shared.counters.conntrack.expect_new.add(1);
@@ -258,10 +261,12 @@ impl<A: Address> Table<A> {
 
     /// Translates a child as its master is; rules of `nat` are not asked.
     fn follow_master(&mut self, shared: &mut Shared, now: Tick, new: &mut NewFlow<A>, follow: &Follow) {
-        self.bind(shared, now, new, Manip::Source, &NatRange::address(follow.source));
-        let ports = Some((follow.port, follow.port));
-        let range = NatRange { ports, ..NatRange::address(follow.destination) };
-        self.bind(shared, now, new, Manip::Destination, &range);
+        for (manip, (address, port)) in
+            [(Manip::Source, follow.source), (Manip::Destination, follow.destination)]
+        {
+            let range = NatRange { ports: port.map(|port| (port, port)), ..NatRange::address(address) };
+            self.bind(shared, now, new, manip, &range);
+        }
         new.follows = true;
     }
 }

@@ -55,11 +55,10 @@ pub(crate) struct Ask {
 /// What a flow that was announced through NAT becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Follow {
-    /// Its packets leave from this address.
-    pub(crate) source: IpAddr,
-    /// They go to this address and port, where the announcement said.
-    pub(crate) destination: IpAddr,
-    pub(crate) port: u16,
+    /// Its packets leave from this address, and from this port, if it is not kept.
+    pub(crate) source: (IpAddr, Option<u16>),
+    /// They go to this address, and to this port, if it is not kept: where the announcement said.
+    pub(crate) destination: (IpAddr, Option<u16>),
 }
 
 /// Why something cannot be expected.

@@ -132,7 +132,7 @@ impl Conntrack {
         let table = self.shared.answers.table()?;
         if icmp::is_error(packet) {
             let quote = quoted(packet, frame).filter(|quote| table.concern(&quote.addrs))?;
-            let key = Key::of(&quote.addrs, quote.protocol, &quote.transport, &self.seeds)?;
+            let key = self.key_between(&quote.addrs, quote.protocol, &quote.transport)?;
             return self.owner_of(table, &key.reversed());
         }
         if table.concern(&packet.addrs) {

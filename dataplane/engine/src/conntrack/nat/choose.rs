@@ -83,6 +83,11 @@ impl<A: Address> Wanted<A> {
         }
     }
 
+    /// Whether the half may be changed. A tunnel's call id is where a helper asks for it; no rule does.
+    fn may_change_port(&self, protocol: u8) -> bool {
+        has_ports(protocol) || Protocol(protocol) == Protocol::GRE && self.ports.is_some()
+    }
+
     fn has_port(&self, port: u16) -> bool {
         self.ports.is_none_or(|(first, last)| first <= port && port <= last)
     }
@@ -90,7 +95,7 @@ impl<A: Address> Wanted<A> {
     /// Whether a source is one of the range already.
     fn has_source(&self, tuple: &Tuple<A>) -> bool {
         let address = self.addresses.is_none_or(|(first, last)| first <= tuple.src && tuple.src <= last);
-        address && (!has_ports(tuple.protocol) || self.has_port(tuple.sport))
+        address && (!self.may_change_port(tuple.protocol) || self.has_port(tuple.sport))
     }
 
     /// With an address of the range: always the same for the same two ends.
@@ -108,7 +113,7 @@ impl<A: Address> Wanted<A> {
     fn search(&self, tuple: &Tuple<A>) -> Option<(u16, u32)> {
         let span = |first: u16, last: u16| (first, u32::from(last - first) + 1);
         match self.ports {
-            _ if !has_ports(tuple.protocol) => None,
+            _ if !self.may_change_port(tuple.protocol) => None,
             Some((first, last)) => Some(span(first.min(last), first.max(last))),
             None if is_icmp(tuple.protocol) => Some(span(0, u16::MAX)),
             None if self.manip == Manip::Destination => None,
@@ -176,7 +181,7 @@ impl<A: Address> Search<'_, A> {
         }
         let tuple = wanted.with_address(&current);
         let one_port = wanted.ports.is_some_and(|(first, last)| first == last);
-        if has_ports(tuple.protocol) && one_port && wanted.has_port(wanted.port(&tuple)) {
+        if wanted.may_change_port(tuple.protocol) && one_port && wanted.has_port(wanted.port(&tuple)) {
             let free = self.is_free(&tuple);
             return (tuple, free);
         }

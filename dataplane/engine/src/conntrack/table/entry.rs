@@ -138,6 +138,7 @@ impl<A: Address> Table<A> {
         }
         if flow.status.contains(Status::HELPED) {
             self.forget_expectations(shared, place);
+            self.end_call(shared, place);
         }
         if flow.status.contains(Status::LIMITED) {
             self.release_charges(shared.budget.connections(), place);

@@ -1,6 +1,8 @@
 //! Helpers at work, as stories: data connections let in, lies found out, payloads written anew, and all of it with several
 //! workers.
 
+mod pptp;
+
 use sluice_wire::build::{self, Tcp};
 use sluice_wire::{Protocol, TcpFlags};
 
