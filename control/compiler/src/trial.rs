@@ -392,7 +392,7 @@ pub(crate) fn tracked(test: &TestPacket, packet: &Packet, notrack: bool) -> CtIn
         }
         _ => (Direction::Original, OriginalTuple { src, dst, sport, dport }),
     };
-    let helper = test.ct_helper.filter(|_| !notrack).and_then(lower_helper);
+    let helper = test.ct_helper.filter(|_| !notrack).map(lower_helper);
     let status = if helper.is_some() { status.with(Status::EXPECTED) } else { status };
     CtInfo { state, direction, status, mark: test.ct_mark.unwrap_or(0), original, helper }
 }
