@@ -124,6 +124,10 @@ fn known(reader: &mut Reader<'_>, interfaces: &[Interface], name: &str, span: Sp
     known
 }
 
+fn on_kernel_terms(interfaces: &[Interface], name: &str) -> bool {
+    interfaces.iter().any(|interface| interface.name == name && interface.kernel_addresses)
+}
+
 /// The interface on whose link `address` is: the one given, or that with the longest prefix around it.
 fn link_to(
     reader: &mut Reader<'_>,
@@ -154,6 +158,8 @@ fn link_to(
         around.filter(|(prefix, _)| prefix.contains(address)).max_by_key(|(prefix, _)| prefix.len());
     match (nearest, given) {
         (Some((_, interface)), _) => Some(interface.name.clone()),
+        // What is on its link will be known when it has addresses.
+        (None, Some(dev)) if on_kernel_terms(interfaces, dev) => Some(dev.to_string()),
         (None, Some(dev)) => {
             reader.error(
                 span,
@@ -162,7 +168,9 @@ fn link_to(
             None
         }
         (None, None) => {
-            reader.error(span, format!("{address} is on no interface's link"));
+            let kernel = interfaces.iter().find(|interface| interface.kernel_addresses);
+            let hint = kernel.map(|i| format!("if it is behind `{0}`, say `dev: {0}`", i.name));
+            reader.error_with(span, format!("{address} is on no interface's link"), hint);
             None
         }
     }

@@ -11,11 +11,12 @@ use crate::diagnostics::ValueError;
 use crate::rate::{Rate, RateUnit};
 use crate::yaml::Node;
 
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "workers",
     "memory",
     "interfaces",
     "routes",
+    "kernel_routes",
     "neighbours",
     "conntrack",
     "icmp",
@@ -47,6 +48,10 @@ pub(super) fn system<'a>(reader: &mut Reader<'a>, root: &Node<'a>, folder: &Path
             None => Vec::new(),
         },
         routes: Vec::new(),
+        kernel_routes: fields
+            .get("kernel_routes")
+            .and_then(|node| reader.boolean(node, "`kernel_routes`"))
+            .unwrap_or(false),
         neighbours: items(reader, fields.get("neighbours"), "neighbours", neighbour),
         conntrack: fields
             .get("conntrack")

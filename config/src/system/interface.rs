@@ -37,7 +37,9 @@ fn interface<'a>(
     let device = fields
         .require(reader, &format!("interface `{name}`"), "device")
         .and_then(|node| reader.parsed(node, "`device`", |text| device(text, folder)));
-    let addresses = fields.get("addresses").map(|node| addresses(reader, node)).unwrap_or_default();
+    let kernel_addresses = fields.get("addresses").is_some_and(is_kernel);
+    let listed = fields.get("addresses").filter(|_| !kernel_addresses);
+    let addresses = listed.map(|node| addresses(reader, node)).unwrap_or_default();
     let mtu = fields.get("mtu").and_then(|node| mtu(reader, node, &addresses));
     let rp_filter = fields.get("rp_filter").and_then(|node| {
         let words = [("off", RpFilter::Off), ("loose", RpFilter::Loose), ("strict", RpFilter::Strict)];
@@ -50,6 +52,7 @@ fn interface<'a>(
         name,
         device: device?,
         addresses,
+        kernel_addresses,
         mtu: mtu.unwrap_or(1500),
         rp_filter: rp_filter.unwrap_or_default(),
         vlan,
@@ -68,9 +71,15 @@ fn mtu<'a>(reader: &mut Reader<'a>, node: &Node<'a>, addresses: &[IpPrefix]) -> 
     Some(mtu)
 }
 
+fn is_kernel(node: &Node<'_>) -> bool {
+    matches!(&node.value, Value::Scalar(scalar) if scalar.text == "kernel")
+}
+
 fn addresses<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Vec<IpPrefix> {
-    if matches!(&node.value, Value::Scalar(scalar) if scalar.text == "kernel") {
-        reader.error(node.span, "`addresses: kernel` is not supported yet; list the addresses");
+    if matches!(&node.value, Value::Scalar(_)) {
+        let hint =
+            "`kernel`: those that a DHCP client or another program on the box puts on the tap".to_string();
+        reader.error_with(node.span, "`addresses` must be a list, or `kernel`", Some(hint));
         return Vec::new();
     }
     items(reader, Some(node), "`addresses`", |reader, node| {

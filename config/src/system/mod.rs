@@ -40,6 +40,8 @@ pub struct System {
     pub interfaces: Vec<Interface>,
     /// The static routes, in order.
     pub routes: Vec<Route>,
+    /// Whether routes of the kernel's main table over any tap are followed, not only over those with `addresses: kernel`.
+    pub kernel_routes: bool,
     /// The static neighbours, in order.
     pub neighbours: Vec<Neighbour>,
     /// Connection tracking.
@@ -182,8 +184,10 @@ pub struct Interface {
     pub name: String,
     /// What it runs on.
     pub device: Device,
-    /// Its addresses, with the prefix of the attached network.
+    /// Its addresses, with the prefix of the attached network; empty with `kernel_addresses`.
     pub addresses: Vec<IpPrefix>,
+    /// `addresses: kernel`: they are those that programs on the box (a DHCP client) put on its tap.
+    pub kernel_addresses: bool,
     /// Largest IP packet in bytes.
     pub mtu: u16,
     /// Check of the source address against the routes.
@@ -194,6 +198,13 @@ pub struct Interface {
     pub mac: Option<MacAddr>,
     /// Where its name stands.
     pub span: Span,
+}
+
+impl Interface {
+    /// Whether the box's own traffic has a tap here: without an address there is none.
+    pub fn has_tap(&self) -> bool {
+        self.kernel_addresses || !self.addresses.is_empty()
+    }
 }
 
 /// An 802.1Q VLAN id, 1 to 4094.

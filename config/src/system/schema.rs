@@ -35,6 +35,10 @@ fn section(key: &str) -> (&'static str, Value) {
             ("interfaces by name: at most 15 characters, no link and no zone has it", interfaces())
         }
         "routes" => ("static routes", list(self::route())),
+        "kernel_routes" => (
+            "whether routes that programs on the box put into the kernel's main table are followed",
+            boolean(),
+        ),
         "neighbours" => {
             ("static neighbours; all others are found by ARP and neighbour discovery", list(neighbour()))
         }
@@ -89,7 +93,10 @@ fn interfaces() -> Value {
     let interface = interface::INTERFACE_KEYS.map(|key| {
         let (about, value) = match key {
             "device" => ("what it runs on", device.clone()),
-            "addresses" => ("the router's own, with the length of the network's prefix", list(prefix())),
+            "addresses" => (
+                "the router's own, with the length of the network's prefix; kernel: those on its tap (DHCP)",
+                json!({"anyOf": [{"const": "kernel"}, list(prefix())]}),
+            ),
             "mtu" => ("largest IP packet in bytes", number(68, 9600)),
             "rp_filter" => {
                 ("check of the source address against the routes", words(["off", "loose", "strict"]))

@@ -93,6 +93,20 @@ fn routes_take_weights_devices_metrics_and_types() {
 }
 
 #[test]
+fn addresses_and_routes_may_be_the_kernels() {
+    let system = good(
+        "interfaces:\n  wan: {device: 'kernel:e0', addresses: kernel}\n  \
+         lan: {device: 'kernel:e1', addresses: [10.1.0.1/24]}\n  trunk: {device: 'kernel:e2'}\nroutes:\n  \
+         - {to: 192.0.2.0/24, via: 203.0.113.9, dev: wan}\nkernel_routes: true\n",
+    );
+    let taps = system.interfaces.iter().map(|i| (i.kernel_addresses, i.has_tap()));
+    assert!(taps.eq([(true, true), (false, true), (false, false)]));
+    let RouteTarget::Via(hops) = &system.routes[0].target else { panic!() };
+    assert_eq!(hops[0].dev, "wan");
+    assert!(system.kernel_routes);
+}
+
+#[test]
 fn what_is_wrong_is_refused_and_placed() {
     let cases: Vec<(String, &str)> = vec![
         ("".into(), "the file is empty; write `{}` if that is meant"),
@@ -131,9 +145,15 @@ fn what_is_wrong_is_refused_and_placed() {
             "1:39: interfaces `a` and `b` are both on kernel:e / give each its own `vlan`",
         ),
         (
-            "interfaces: {a: {device: 'kernel:e', addresses: kernel}}".into(),
-            "1:49: `addresses: kernel` is not supported yet; list the addresses",
+            "interfaces: {a: {device: 'kernel:e', addresses: kernel}}\nroutes: [{to: default, via: 192.0.2.1}]".into(),
+            "2:29: 192.0.2.1 is on no interface's link / if it is behind `a`, say `dev: a`",
         ),
+        (
+            "interfaces: {a: {device: 'kernel:e', addresses: dhcp}}".into(),
+            "1:49: `addresses` must be a list, or `kernel` / `kernel`: those that a DHCP client or another program on the \
+             box puts on the tap",
+        ),
+        (with_two("kernel_routes: maybe"), "4:16: `kernel_routes` must be true or false, not `maybe`"),
         (
             "interfaces: {a: {device: 'kernel:e', addresses: [10.0.0.1/33]}}".into(),
             "1:50: `10.0.0.1/33` has no valid prefix length (0 to 32)",

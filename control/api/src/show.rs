@@ -119,7 +119,7 @@ pub struct Route {
     pub hops: Vec<RouteHop>,
     /// Of routes to one prefix, the lowest wins.
     pub metric: u32,
-    /// `connected` or `static`.
+    /// `connected`, `static` (the system file's) or `kernel`.
     pub source: String,
 }
 

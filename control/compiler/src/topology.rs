@@ -43,6 +43,7 @@ pub fn interfaces(system: &System, mut link: impl FnMut(&Described) -> (PortId, 
             mac,
             mtu: described.mtu,
             addresses: described.addresses.iter().map(|own| (own.addr(), own.len())).collect(),
+            kernel_addresses: described.kernel_addresses,
             groups: Vec::new(),
             rp_filter: match described.rp_filter {
                 Asked::Off => RpFilter::Off,
@@ -68,6 +69,7 @@ pub fn as_given(names: &Names, own: Option<IpAddr>) -> Interfaces {
         mtu: u16::MAX,
         addresses: addresses.into_iter().collect(),
         groups: Vec::new(),
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     });
     Interfaces::new(list.collect())

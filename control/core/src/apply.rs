@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_api as api;
-use sluice_compiler::{ChangeKind, topology};
+use sluice_compiler::ChangeKind;
 use sluice_config::{Diagnostics, Policy, PolicySource, System};
 use sluice_engine::conntrack::FlowFilter;
-use sluice_engine::world::{Fib, World};
+use sluice_engine::world::World;
 use tokio::task::spawn_blocking;
 
 use crate::boot::{self, Ready};
 use crate::confirm::{self, Waiting};
 use crate::control::{Control, RunningPolicy, RunningSystem, unix_seconds, unix_time};
 use crate::flows;
-use crate::groups;
 use crate::history::{Applied, digest};
+use crate::learned::Network;
 use crate::lock::locked;
 use crate::recheck;
 use crate::sets::LiveSets;
@@ -326,20 +326,13 @@ impl Control {
     async fn put_system_in_force(&self, new: System, text: String) -> Result<(), ApplyError> {
         locked(&self.kernel).configure_taps(&new)?;
         system::share_out(&self.budget, &new.conntrack, self.flow_capacity);
-        let interfaces = groups::with_groups(&system::interfaces(&new, &self.macs), &groups::read());
-        let fib = Arc::new(Fib::new(&topology::routes(&new), &interfaces));
         let settings = Arc::new(system::settings(&new, &locked(&self.timeouts)));
-        let permanent = system::neighbours(&new);
-        locked(&self.neighbours).configure(self.now(), Arc::clone(&interfaces), &permanent);
-        self.neighbour_work();
-        *locked(&self.system) = RunningSystem { model: Arc::new(new), text: text.into() };
-        let change = |world: &mut sluice_engine::World| {
-            world.interfaces = interfaces;
-            world.fib = fib;
-            world.settings = settings;
-        };
-        self.publisher.publish(change).await?;
-        Ok(())
+        let (new, macs) = (Arc::new(new), self.macs.clone());
+        let asked = Arc::clone(&new);
+        let network = spawn_blocking(move || Network::of(&asked, &macs)).await;
+        let network = network.map_err(|_| ApplyError::Unsupported("reading the kernel's routes failed"))?;
+        *locked(&self.system) = RunningSystem { model: Arc::clone(&new), text: text.into() };
+        self.put_network_in_force(&new, network, |world| world.settings = settings).await
     }
 
     /// Notes for the metrics how a change went.

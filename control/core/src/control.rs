@@ -26,7 +26,7 @@ use crate::boot::{Boot, Launch};
 use crate::confirm::Waiting;
 use crate::devices::Devices;
 use crate::history::{History, digest};
-use crate::kernel_interfaces::KernelInterfaces;
+use crate::kernel_interfaces::{KernelInterfaces, Learned};
 use crate::lock::locked;
 use crate::log_line::log_line;
 use crate::neighbours::{Action, Table, Time};
@@ -72,6 +72,8 @@ pub struct Control {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) publisher: Publisher,
     pub(crate) neighbours: Mutex<Table>,
+    /// Addresses and routes that came from the kernel.
+    pub(crate) learned: Mutex<Arc<Learned>>,
     /// Numbers of the timeouts that rules give to flows.
     pub(crate) timeouts: Mutex<TimeoutRegistry>,
     neighbours_changed: Notify,
@@ -143,6 +145,7 @@ impl Control {
             watchers: Watchers::new(Arc::clone(&workers)),
             workers,
             neighbours: Mutex::new(launch.neighbours),
+            learned: Mutex::default(),
             timeouts: Mutex::new(launch.timeouts),
             neighbours_changed: Notify::new(),
             counters: launch.counters,

@@ -15,6 +15,7 @@
 //! | `sets` | elements of sets, as a policy defines them and as they were changed since |
 //! | `recheck` | live flows against another policy |
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
+//! | `learned` | addresses and routes of the kernel |
 //! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
@@ -30,6 +31,7 @@ mod flows;
 pub mod groups;
 mod history;
 pub mod kernel_interfaces;
+pub mod learned;
 mod lock;
 mod log_line;
 pub mod metrics;

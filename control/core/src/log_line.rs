@@ -167,6 +167,7 @@ mod tests {
             mtu: 1500,
             addresses: Vec::new(),
             groups: Vec::new(),
+            kernel_addresses: false,
             rp_filter: RpFilter::Off,
         }])
     }

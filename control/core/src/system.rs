@@ -38,7 +38,7 @@ pub fn ports(system: &System) -> Vec<PortPlan> {
             port.mtu = port.mtu.max(interface.mtu);
             port.mac = port.mac.or(interface.mac);
             port.interfaces.push((id, interface.name.clone()));
-            if !interface.addresses.is_empty() {
+            if interface.has_tap() {
                 port.taps.push((id, interface.name.clone()));
             }
         }
@@ -84,16 +84,19 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
             note(&mut restart, old.mtu != new.mtu, &key("mtu"));
             note(&mut restart, old.vlan != new.vlan, &key("vlan"));
             note(&mut restart, old.mac != new.mac, &key("mac"));
-            // With its first address an interface needs a tap, which is made where devices are.
-            let first = old.addresses.is_empty() && !new.addresses.is_empty();
-            let list = if first { &mut restart } else { &mut changed };
-            note(list, old.addresses != new.addresses, &key("addresses"));
+            // With its first address an interface needs a tap, which is made where devices are. A tap that is the
+            // kernel's from now on would keep addresses that nobody there knows of.
+            let first = !old.has_tap() && new.has_tap();
+            let others = old.kernel_addresses != new.kernel_addresses;
+            let list = if first || others { &mut restart } else { &mut changed };
+            note(list, others || old.addresses != new.addresses, &key("addresses"));
             note(&mut changed, old.rp_filter != new.rp_filter, &key("rp_filter"));
         }
     } else {
         note(&mut restart, true, "interfaces");
     }
     note(&mut changed, topology::routes(old) != topology::routes(new), "routes");
+    note(&mut changed, old.kernel_routes != new.kernel_routes, "kernel_routes");
     note(&mut changed, neighbours(old) != neighbours(new), "neighbours");
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");

@@ -8,9 +8,9 @@ use anyhow::Result;
 use sd_notify::NotifyState;
 use sluice_config::System;
 use sluice_control::api::{self, ApiSocket};
-use sluice_control::groups;
 use sluice_control::metrics::{self, MetricsServer};
 use sluice_control::{Boot, Control, KernelInterfaces, Parts};
+use sluice_control::{groups, learned};
 use sluice_engine::message::Event;
 use sluice_wire::MacAddr;
 use sluice_worker::{Dataplane, StartConfig};
@@ -116,6 +116,7 @@ async fn serve(
     }
     tokio::spawn(api::serve(Arc::clone(control), socket));
     tokio::spawn(groups::follow(Arc::clone(control)));
+    tokio::spawn(learned::follow(Arc::clone(control)));
     let workers = Arc::clone(control).serve_workers(started.events.clone());
     tokio::pin!(workers);
     tokio::select! {

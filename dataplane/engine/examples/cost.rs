@@ -157,6 +157,7 @@ fn engine(policy: fn(&mut RulesetBuilder)) -> Engine {
         mtu: 1500,
         addresses: vec![(ip(v4), 24), (ip(v6), 64)],
         groups: vec![],
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     };
     let interfaces = Interfaces::new(vec![

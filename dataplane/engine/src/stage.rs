@@ -8,6 +8,7 @@ pub(crate) mod deliver;
 pub(crate) mod filter;
 pub(crate) mod helper;
 pub(crate) mod invalid;
+pub(crate) mod lease;
 pub(crate) mod link;
 pub(crate) mod mtu;
 pub(crate) mod nat;

@@ -308,6 +308,7 @@ fn link(name: &str, id: InterfaceId, port: u16, vlan: Option<u16>) -> Interface 
         mtu: 1500,
         addresses: vec![(ip(&format!("10.{n}.0.1")), 24), (ip(&format!("fd00:{n}::1")), 64)],
         groups: vec![],
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     }
 }

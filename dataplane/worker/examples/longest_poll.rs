@@ -121,6 +121,7 @@ impl Bench {
             mtu: 1500,
             addresses: vec![(format!("10.{}.0.1", 200 + id).parse().expect("an address"), 24)],
             groups: vec![],
+            kernel_addresses: false,
             rp_filter: RpFilter::Off,
         };
         let interfaces = Interfaces::new(vec![link("lan", 0), link("wan", 1)]);

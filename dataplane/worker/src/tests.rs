@@ -126,6 +126,7 @@ fn world(gateway_known: bool) -> Arc<World> {
         mtu: 1500,
         addresses: vec![(IpAddr::V4(address), 24)],
         groups: Vec::new(),
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     };
     let interfaces = Interfaces::new(vec![

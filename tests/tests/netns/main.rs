@@ -12,6 +12,7 @@ mod flood;
 mod fragments;
 mod frames;
 mod helpers;
+mod leases;
 mod lifecycle;
 mod nat;
 mod policy;

@@ -138,8 +138,10 @@ pub(super) async fn routes(State(control): Shared) -> Json<Vec<api::Route>> {
     let world = control.publisher.world();
     let connected = connected_routes(&world.interfaces);
     let fixed = sluice_compiler::topology::routes(&locked(&control.system).model);
-    let fixed = fixed.iter().map(|route| describe_route(route, &world.interfaces));
-    Json(connected.into_iter().chain(fixed).collect())
+    let fixed = fixed.iter().map(|route| describe_route(route, &world.interfaces, "static"));
+    let learned = locked(&control.learned).clone();
+    let learned = learned.routes().iter().map(|route| describe_route(route, &world.interfaces, "kernel"));
+    Json(connected.into_iter().chain(fixed).chain(learned).collect())
 }
 
 /// Those that addresses imply.
@@ -159,7 +161,7 @@ fn connected_routes(interfaces: &Interfaces) -> Vec<api::Route> {
     interfaces.iter().flat_map(of_address).collect()
 }
 
-fn describe_route(route: &Route, interfaces: &Interfaces) -> api::Route {
+fn describe_route(route: &Route, interfaces: &Interfaces, source: &str) -> api::Route {
     let (kind, hops) = match &route.kind {
         RouteKind::Unicast(hops) => ("unicast", hops.as_slice()),
         RouteKind::Unreachable => ("unreachable", &[][..]),
@@ -176,7 +178,7 @@ fn describe_route(route: &Route, interfaces: &Interfaces) -> api::Route {
         kind: kind.into(),
         hops: hops.collect(),
         metric: route.metric,
-        source: "static".into(),
+        source: source.into(),
     }
 }
 

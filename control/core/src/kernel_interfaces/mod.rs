@@ -10,6 +10,7 @@
 //! that asks no one for neighbours (the data plane does that).
 
 mod ingress;
+mod learned;
 mod links;
 mod netlink;
 mod offload;
@@ -26,6 +27,7 @@ use sluice_config::System;
 use sluice_config::system::Device;
 
 use ingress::IngressDrop;
+pub use learned::{Learned, changes};
 use links::{Link, Links, address_of};
 use offload::Offload;
 use saved::{HexMessage, SavedDevice, SavedFile};

@@ -1,5 +1,5 @@
 //! The taps that give the box's own sockets their traffic: one for each interface of `sluice.yaml` that has addresses,
-//! named as it is, with its addresses and the static routes over it.
+//! named as it is, with its addresses (unless programs give it those) and the static routes over it.
 //!
 //! Routes carry a protocol number of our own, so that a reload replaces those and leaves alone what FRR or an
 //! administrator put there.
@@ -11,8 +11,8 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::LinkFlags;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteProtocol, RouteScope,
-    RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType,
 };
 use sluice_config::system::{Interface, Route, RouteTarget};
 use sluice_config::{IpPrefix, System};
@@ -21,7 +21,7 @@ use super::links::{Link, Links, address_of};
 use super::{KernelError, Tried, is_link_local, sysctl};
 
 /// Free in rtnetlink(7) and in iproute2's rt_protos.
-const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
+pub(super) const PROTOCOL: RouteProtocol = RouteProtocol::Other(83);
 
 /// What the kernel calls an IPv6 route without a metric.
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -49,6 +49,10 @@ const SYSCTLS: [(&str, &str, &str); 17] = [
     ("ipv4", "accept_source_route", "0"),
     ("ipv4", "arp_ignore", "8"),
 ];
+
+/// With `addresses: kernel` the kernel hears router advertisements, as a host does.
+const HOST_SYSCTLS: [(&str, &str, &str); 3] =
+    [("ipv6", "accept_ra", "1"), ("ipv6", "autoconf", "1"), ("ipv6", "router_solicitations", "3")];
 
 /// Sets all taps up as `system` has them.
 ///
@@ -84,7 +88,9 @@ fn configure_tap(links: &mut Links, tap: Link, interface: &Interface) -> Result<
     if sysctl::read("ipv6", name, "accept_dad").is_ok_and(|dad| dad != "0") {
         let _ = sysctl::write("ipv6", name, "disable_ipv6", "1");
     }
-    for (family, key, value) in SYSCTLS {
+    let of_a_host = HOST_SYSCTLS.iter().filter(|_| interface.kernel_addresses);
+    let others = SYSCTLS.iter().filter(|(_, key, _)| !of_a_host.clone().any(|(_, own, _)| own == key));
+    for &(family, key, value) in of_a_host.clone().chain(others) {
         // A kernel built without IPv6, or without one of the settings, has nothing to set there.
         let _ = sysctl::write(family, name, key, value);
     }
@@ -97,7 +103,8 @@ fn configure_tap(links: &mut Links, tap: Link, interface: &Interface) -> Result<
     let present = links.addresses(tap.index).tried(step("addresses"))?;
     for message in present {
         let prefix = address_of(&message).and_then(|ip| IpPrefix::new(ip, message.header.prefix_len));
-        if prefix.is_some_and(|p| !is_link_local(p.addr()) && !interface.addresses.contains(&p)) {
+        let leave = |own: IpPrefix| is_link_local(own.addr()) || interface.addresses.contains(&own);
+        if !interface.kernel_addresses && prefix.is_some_and(|own| !leave(own)) {
             links.remove_address(message).tried(step("removing an address"))?;
         }
     }
@@ -142,8 +149,10 @@ fn configure_routes(
             foreign.insert(key);
         }
     }
+    let without = system.interfaces.iter().filter(|interface| interface.kernel_addresses);
+    let addressless: BTreeSet<&str> = without.map(|interface| interface.name.as_str()).collect();
     for route in &system.routes {
-        let Some(message) = route_message(route, taps) else { continue };
+        let Some(message) = route_message(route, taps, &addressless) else { continue };
         let key = key_of(&message);
         ours.remove(&key);
         if foreign.contains(&key) {
@@ -176,8 +185,12 @@ fn key_of(route: &RouteMessage) -> RouteKey {
 }
 
 /// The kernel's form of a route; None for those that lead nowhere (the data plane refuses such packets itself) and those
-/// over interfaces without a tap.
-fn route_message(route: &Route, taps: &BTreeMap<&str, u32>) -> Option<RouteMessage> {
+/// over interfaces without a tap. Next hops over `addressless` taps are believed to be on their link.
+fn route_message(
+    route: &Route,
+    taps: &BTreeMap<&str, u32>,
+    addressless: &BTreeSet<&str>,
+) -> Option<RouteMessage> {
     let mut message = RouteMessage::default();
     message.header.address_family = family(route.to.addr());
     message.header.destination_prefix_length = route.to.len();
@@ -202,10 +215,16 @@ fn route_message(route: &Route, taps: &BTreeMap<&str, u32>) -> Option<RouteMessa
                 way.interface_index = *taps.get(hop.dev.as_str())?;
                 way.hops = u8::try_from(hop.weight.saturating_sub(1)).unwrap_or(u8::MAX);
                 way.attributes.push(RouteAttribute::Gateway(route_address(hop.address)));
+                if addressless.contains(hop.dev.as_str()) {
+                    way.flags.insert(RouteNextHopFlags::Onlink);
+                }
                 ways.push(way);
             }
             match <[RouteNextHop; 1]>::try_from(ways) {
                 Ok([way]) => {
+                    if way.flags.contains(RouteNextHopFlags::Onlink) {
+                        message.header.flags.insert(RouteFlags::Onlink);
+                    }
                     message.attributes.push(RouteAttribute::Oif(way.interface_index));
                     message.attributes.extend(way.attributes);
                 }

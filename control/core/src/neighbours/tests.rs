@@ -28,6 +28,7 @@ fn interfaces() -> Arc<Interfaces> {
         mtu: 1500,
         addresses: vec![(OURS.into(), 24), (OURS6.into(), 64)],
         groups: Vec::new(),
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     }]))
 }

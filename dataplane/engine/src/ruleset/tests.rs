@@ -87,6 +87,7 @@ fn router() -> Interfaces {
         mtu: 1500,
         addresses: vec![(ip(address), 24)],
         groups: Vec::new(),
+        kernel_addresses: false,
         rp_filter: RpFilter::Off,
     };
     Interfaces::new(vec![interface("lan", 0, "10.0.0.1"), interface("wan", 1, "10.9.0.1")])

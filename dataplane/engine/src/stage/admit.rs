@@ -1,6 +1,7 @@
 //! The first stage: what frame is this, which interface is it for, whose packet is it?
 //!
-//! Frames for other stations, of no use or malformed end here; ARP goes to control. Packets that are routed untracked
+//! Frames for other stations, of no use or malformed end here; ARP goes to control, DHCP of the box past all rules
+//! ([`lease`]). Packets that are routed untracked
 //! whatever is in them leave here, by whichever worker ([`stateless`]); of the others, a packet that another worker
 //! owns is handed over before any rule has seen it, so that each sees it once (docs/adr). What the kernel drops
 //! of IPv6 before netfilter is dropped here too: impossible addresses, hop-by-hop options that say so.
@@ -17,7 +18,7 @@ use sluice_wire::{
 use crate::frame::{Frame, Origin};
 use crate::ids::{InterfaceId, WorkerId};
 use crate::pipeline::Step;
-use crate::stage::{answer, settle, stateless};
+use crate::stage::{answer, lease, settle, stateless};
 use crate::transit::{Bench, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -44,6 +45,9 @@ fn from_wire(
     let ingress = enter(bench, frame, packet.vlan, packet.cast)?;
     // Padding, or whatever else is behind the datagram, goes no further.
     frame.len = packet.end;
+    if let Some(verdict) = lease::answer(bench, frame, packet, ingress) {
+        return ControlFlow::Break(verdict);
+    }
     if let Some(verdict) = stateless::forward(bench, frame, packet, ingress) {
         return ControlFlow::Break(verdict);
     }
@@ -117,6 +121,9 @@ fn from_box(
 ) -> ControlFlow<Verdict, Sender> {
     match parse_into(frame.bytes(), packet) {
         Ok(Kind::Ip) => {
+            if let Some(verdict) = lease::request(bench, frame, packet, tap) {
+                return ControlFlow::Break(verdict);
+            }
             hand_over(bench, frame, packet)?;
             ControlFlow::Continue(Sender::Box(tap))
         }

@@ -1,5 +1,5 @@
 //! To the box's own sockets by the tap of the interface, or, if it is neighbour discovery, to control, which keeps
-//! the neighbours. Multicast and broadcast keep the MAC address that they came with. What came in fragments goes on in
+//! the neighbours; router advertisements to the box where it is to find its addresses itself. Multicast and broadcast keep the MAC address that they came with. What came in fragments goes on in
 //! fragments, since the tap takes no more than the link does.
 
 use std::ops::ControlFlow;
@@ -12,12 +12,13 @@ use crate::stage::link::LinkHeader;
 use crate::stage::pieces::{self, Way};
 use crate::transit::{Destination, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
+use crate::world::Interface;
 
 /// Hands the packet to the box.
 pub(crate) fn deliver(t: &mut Transit<'_, '_, '_>) -> End {
     let Destination::Box(id) = t.destination else { return drop(DropReason::NotForUs) };
     let Some(interface) = t.bench.world.interfaces.get(id) else { return drop(DropReason::NotForUs) };
-    if is_neighbour_discovery(t) {
+    if is_neighbour_discovery(t, interface) {
         if t.shape.is_some() || t.packet.fragment.is_fragment() {
             // RFC 6980: nobody needs fragments for it but to hide from filters.
             return drop(DropReason::NeighbourMessage);
@@ -44,10 +45,11 @@ pub(crate) fn deliver(t: &mut Transit<'_, '_, '_>) -> End {
 }
 
 /// Whether control answers it: RFC 4861's five messages, from the wire.
-fn is_neighbour_discovery(t: &Transit<'_, '_, '_>) -> bool {
+fn is_neighbour_discovery(t: &Transit<'_, '_, '_>, interface: &Interface) -> bool {
+    let Transport::Icmpv6 { kind, .. } = t.packet.transport else { return false };
     let discovery = icmp::v6::ROUTER_SOLICITATION..=icmp::v6::REDIRECT;
-    let from_wire = matches!(t.sender, Sender::Wire(_));
-    from_wire && matches!(t.packet.transport, Transport::Icmpv6 { kind, .. } if discovery.contains(&kind))
+    let for_the_box = interface.kernel_addresses && kind == icmp::v6::ROUTER_ADVERTISEMENT;
+    matches!(t.sender, Sender::Wire(_)) && discovery.contains(&kind) && !for_the_box
 }
 
 fn drop(reason: DropReason) -> End {

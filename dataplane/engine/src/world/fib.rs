@@ -342,6 +342,7 @@ mod tests {
             mtu: 1500,
             addresses: addresses.iter().map(|&(a, len)| (ip(a), len)).collect(),
             groups: vec![],
+            kernel_addresses: false,
             rp_filter: RpFilter::Off,
         }
     }

@@ -39,6 +39,9 @@ pub struct Interface {
     pub mtu: u16,
     /// The router's addresses with the length of their prefix.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// Whether the addresses are given by programs on the box: what tells those of addresses goes to them
+    /// ([`crate::stage::lease`]).
+    pub kernel_addresses: bool,
     /// Multicast groups that the box's own programs joined here, beside those that every router is in.
     pub groups: Vec<IpAddr>,
     /// Reverse path filter.
@@ -368,6 +371,7 @@ mod tests {
             mtu: 1500,
             addresses: addresses.iter().map(|&(a, len)| (ip(a), len)).collect(),
             groups: vec![ip("224.0.0.5")],
+            kernel_addresses: false,
             rp_filter: RpFilter::Off,
         }
     }
