@@ -19,24 +19,43 @@ use crate::{Family, ipv4, ipv6};
 /// and may have room behind it. False, and nothing is changed, where there is no room, the datagram would become longer
 /// than one can be, or `at` is not within a TCP or UDP payload.
 pub fn splice(buffer: &mut [u8], packet: &mut Packet, at: Range<usize>, with: &[u8]) -> bool {
-    let end = usize::from(packet.end);
+    splice_all(buffer, packet, std::iter::once((at, with)))
+}
+
+/// The same for several places at once, none of which reaches into another, the last one first.
+pub fn splice_all<'a>(
+    buffer: &mut [u8],
+    packet: &mut Packet,
+    changes: impl Iterator<Item = (Range<usize>, &'a [u8])> + Clone,
+) -> bool {
     let header = match packet.transport {
         Transport::Tcp { .. } => tcp::HEADER,
         Transport::Udp { .. } => UDP_HEADER,
         _ => return false,
     };
-    let inside = usize::from(packet.l4) + header <= at.start && at.start <= at.end && at.end <= end;
-    let new_end = end - (at.end.min(end) - at.start.min(at.end).min(end)) + with.len();
-    let Ok(new_end) = u16::try_from(new_end) else { return false };
-    if !inside || usize::from(new_end) > buffer.len() || packet.fragment.is_part() {
+    let (mut longest, mut free) = (usize::from(packet.end), usize::from(packet.end));
+    for (at, with) in changes.clone() {
+        let inside = usize::from(packet.l4) + header <= at.start && at.start <= at.end && at.end <= free;
+        if !inside || packet.fragment.is_part() {
+            return false;
+        }
+        // What later changes take away is no room for those before.
+        longest += with.len().saturating_sub(at.len());
+        free = at.start;
+    }
+    if longest > buffer.len().min(usize::from(u16::MAX)) {
         return false;
     }
-    let behind = at.start + with.len();
-    buffer.copy_within(at.end..end, behind);
-    if let Some(place) = buffer.get_mut(at.start..behind) {
-        place.copy_from_slice(with);
+    let mut end = usize::from(packet.end);
+    for (at, with) in changes {
+        let behind = at.start + with.len();
+        buffer.copy_within(at.end..end, behind);
+        if let Some(place) = buffer.get_mut(at.start..behind) {
+            place.copy_from_slice(with);
+        }
+        end = end - at.len() + with.len();
     }
-    packet.end = new_end;
+    packet.end = u16::try_from(end).unwrap_or(u16::MAX);
     set_lengths(buffer, packet);
     seal(buffer, packet);
     true
@@ -173,6 +192,31 @@ mod tests {
                     assert_eq!(payload(&again, &bytes[..end]), expected);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn several_places_at_once() {
+        let datagram = between("10.1.0.2", "10.2.0.2");
+        let mut bytes = built(|out| build::udp(out, &datagram, (5, 69), b"one two three four"));
+        let start = bytes.len() - 18;
+        bytes.extend([0; 8]);
+        let mut changed = packet(&bytes[..start + 18]);
+        let at = |from: usize, to: usize| start + from..start + to;
+        let changes: [(_, &[u8]); 3] = [(at(14, 18), b"fourteen"), (at(4, 7), b""), (at(0, 3), b"seven")];
+        assert!(splice_all(&mut bytes, &mut changed, changes.iter().cloned()));
+        let end = usize::from(changed.end);
+        let again = packet(&bytes[..end]);
+        assert_eq!((payload(&again, &bytes[..end]), again), (&b"seven  three fourteen"[..], changed));
+        assert_eq!(verify(&again, &bytes[..end]), Checksum::Good);
+        let before = (bytes.clone(), changed);
+        for (name, changes) in [
+            ("one in the other", [(at(4, 9), &b"x"[..]), (at(0, 5), b"y")]),
+            ("in the wrong order", [(at(0, 3), b"x"), (at(4, 9), b"y")]),
+            ("too long", [(at(4, 9), &[0; 99]), (at(0, 3), b"y")]),
+        ] {
+            assert!(!splice_all(&mut bytes, &mut changed, changes.iter().cloned()), "{name}");
+            assert_eq!((&bytes, changed), (&before.0, before.1), "{name}");
         }
     }
 

@@ -225,6 +225,18 @@ pub struct Ends {
     pub dport: u16,
 }
 
+impl Ends {
+    /// Where its packets come from.
+    pub const fn source(&self) -> (IpAddr, u16) {
+        (self.src, self.sport)
+    }
+
+    /// Where they go.
+    pub const fn destination(&self) -> (IpAddr, u16) {
+        (self.dst, self.dport)
+    }
+}
+
 /// A decision by its number in the pipeline's decision table; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ActionId(pub u32);

@@ -9,6 +9,7 @@
 //! Source: Linux `nf_confirm` and `nf_nat_{ftp,tftp,irc,amanda,sip,pptp}.c`, as observed on 6.18.
 
 mod amanda;
+mod edits;
 mod ftp;
 mod irc;
 mod pptp;

@@ -1,5 +1,7 @@
 //! What masters and their expectations know of each other: made, met by the flow that was expected, deleted.
 
+use std::net::IpAddr;
+
 use sluice_wire::{Family, Protocol};
 
 use super::{Ask, Expectation, Follow, Refused};
@@ -12,6 +14,7 @@ use crate::conntrack::settings::Settings;
 use crate::conntrack::shared::Shared;
 use crate::conntrack::table::Table;
 use crate::conntrack::tuple::{Address, Seeds};
+use crate::helper::sip::SIGNALLING;
 use crate::helper::{Assigned, Class, Helper};
 use crate::ids::{Millis, Now, Tick};
 
@@ -71,6 +74,23 @@ impl Conntrack {
         false
     }
 
+    /// On which port a master expects, in a class, what is meant for one of its ends' own.
+    pub(crate) fn announced_port(
+        &self,
+        master: FlowHandle,
+        class: Class,
+        (address, port): (IpAddr, u16),
+    ) -> Option<u16> {
+        let wanted = |(_, found): (u32, &Expectation)| {
+            let own = found.ask.follow.is_some_and(|follow| follow.destination == (address, Some(port)));
+            (own && found.ask.class == class).then_some(found.ask.dport)
+        };
+        match master.family {
+            Family::V4 => self.v4.waiting_of(&self.shared, master.index).find_map(wanted),
+            Family::V6 => self.v6.waiting_of(&self.shared, master.index).find_map(wanted),
+        }
+    }
+
     /// Has a flow live so long from now on, unless its next packet says otherwise.
     pub(crate) fn extend(&mut self, now: Now, flow: FlowHandle, timeout: Millis) {
         let deadline = now.tick.after(timeout);
@@ -114,12 +134,10 @@ impl<A: Address> Table<A> {
         let hash = destination_hash::<A>(ask, self.seeds()).ok_or(Refused::Full)?;
         let owner = FlowHandle { family: A::FAMILY, index: master };
         while let Some(place) = shared.expectations.clash(hash, ask, zone) {
-            let replaced = shared
-                .expectations
-                .get(place)
-                .is_some_and(|old| old.master == owner && old.ask.class == ask.class && old.ask.is_same(ask));
-            if !replaced && shared.expectations.get(place).is_some_and(|old| !now.tick.is_due(old.deadline)) {
-                return Err(Refused::Busy);
+            let Some(old) = shared.expectations.get(place) else { break };
+            let (same, of_others) = (old.ask.is_same(ask), (old.master, old.ask.class) != (owner, ask.class));
+            if (of_others || !same) && !now.tick.is_due(old.deadline) {
+                return Err(if same { Refused::Same } else { Refused::Busy });
             }
             self.unexpect(shared, place);
         }
@@ -163,18 +181,10 @@ impl<A: Address> Table<A> {
         help.waiting.get(usize::from(ask.class.0)).copied().unwrap_or(u8::MAX)
     }
 
-    /// The oldest of a master's in a class: the first that is found last.
+    /// The oldest of a master's in a class.
     fn oldest(&self, shared: &Shared, master: u32, ask: &Ask) -> Option<u32> {
-        let mut next = self.help(master)?.newest;
-        let mut oldest = None;
-        while let Some(place) = next.checked_sub(1) {
-            let expectation = shared.expectations.get(place)?;
-            if expectation.ask.class == ask.class {
-                oldest = Some(place);
-            }
-            next = expectation.older;
-        }
-        oldest
+        let waiting = self.waiting_of(shared, master);
+        waiting.filter(|(_, found)| found.ask.class == ask.class).last().map(|(place, _)| place)
     }
 
     /// Makes one the newest of its master.
@@ -254,9 +264,45 @@ impl<A: Address> Table<A> {
             self.unexpect(shared, place);
         }
         shared.counters.conntrack.expect_new.add(1);
-        if let Some(follow) = found.ask.follow {
+        if let Some(mut follow) = found.ask.follow {
+            if let Some(own) = self.own_port(shared, &found, src) {
+                follow.source = own;
+            }
             self.follow_master(shared, now, new, &follow);
         }
+    }
+
+    /// As whom a medium's packets leave that come from where its sender expects some itself: from there, as the other end
+    /// knows it.
+    fn own_port(
+        &self,
+        shared: &Shared,
+        found: &Expectation,
+        (address, port): (IpAddr, u16),
+    ) -> Option<(IpAddr, Option<u16>)> {
+        if found.by != Helper::Sip || found.ask.class == SIGNALLING {
+            return None;
+        }
+        let mut waiting = self.waiting_of(shared, found.master.index);
+        waiting.find_map(|(_, pair)| {
+            let own = pair.ask.follow.is_some_and(|follow| follow.destination == (address, Some(port)));
+            (own && pair.ask.class == found.ask.class).then_some((pair.ask.dst, Some(pair.ask.dport)))
+        })
+    }
+
+    /// What a master expects, the newest first, with its places.
+    fn waiting_of<'a>(
+        &self,
+        shared: &'a Shared,
+        master: u32,
+    ) -> impl Iterator<Item = (u32, &'a Expectation)> + use<'a, A> {
+        let mut next = self.aside.help(master).newest;
+        std::iter::from_fn(move || {
+            let place = next.checked_sub(1)?;
+            let found = shared.expectations.get(place)?;
+            next = found.older;
+            Some((place, found))
+        })
     }
 
     /// Translates a child as its master is; rules of `nat` are not asked.

@@ -66,6 +66,8 @@ pub(crate) struct Follow {
 pub(crate) enum Refused {
     /// Another one overlaps it.
     Busy,
+    /// Another one is the same.
+    Same,
     /// There are as many as there may be.
     Full,
 }

@@ -30,7 +30,7 @@ pub(super) fn expect_on_a_port(
         match t.bench.conntrack.expect(t.bench.now, settings, control.flow, &ask) {
             Ok(()) => return ControlFlow::Continue(ask.dport),
             Err(Refused::Full) => break,
-            Err(Refused::Busy) => ask.dport = t.bench.conntrack.draw_port(FIRST_PORT),
+            Err(Refused::Busy | Refused::Same) => ask.dport = t.bench.conntrack.draw_port(FIRST_PORT),
         }
     }
     ControlFlow::Break(crate::Verdict::Drop(DropReason::HelperExpectation))
