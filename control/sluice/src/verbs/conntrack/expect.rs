@@ -7,13 +7,14 @@ use sluice_api::{
     EventKind, Expectation, ExpectationFilter, ExpectationWatchLine, ExpectationsEnd, FlowTuple,
 };
 
-use super::{Losses, NAME, understand};
+use super::stream::{self, Listing, Told};
+use super::{NAME, understand};
 use crate::client::Client;
-use crate::print::{Printer, print_json};
+use crate::print::print_json;
 use crate::{Failure, Outcome};
 
-/// How the line that ends a listing begins.
-const END: &[u8] = b"{\"expectations\":";
+/// What `list` and `delete` print.
+const EXPECTATIONS: Listing = Listing { what: "expectations", end: b"{\"expectations\":" };
 
 #[derive(Debug, Args)]
 pub(super) struct ExpectArgs {
@@ -116,52 +117,28 @@ async fn expectations(
     filter: &ExpectationFilter,
     json: bool,
 ) -> Result<u64, Failure> {
-    let (mut shown, mut ended, mut out) = (0, false, Printer::new());
-    let each = |text: Option<&[u8]>| {
-        let Some(text) = text else { return out.flush() };
-        if text.starts_with(END) {
-            ended = true;
-            return Ok(());
-        }
-        shown += 1;
-        match json {
-            true => out.line(text),
-            false => out.line(line(&understand::<Expectation>(text)?).as_bytes()),
-        }
-    };
-    client.lines(&format!("/v1/conntrack/expect/{verb}"), filter, each).await?;
-    if ended {
-        return Ok(shown);
-    }
-    Err(Failure::CouldNotAsk(format!("the daemon's answer was cut short after {shown} expectations")))
+    let path = format!("/v1/conntrack/expect/{verb}");
+    stream::list(client, &path, filter, &EXPECTATIONS, |out, text| match json {
+        true => out.line(text),
+        false => out.line(line(&understand::<Expectation>(text)?).as_bytes()),
+    })
+    .await
 }
 
-/// As `conntrack -E expect`: until interrupted, which is no failure.
+/// As `conntrack -E expect`.
 async fn watch(client: &Client, filter: &ExpectationFilter, json: bool) -> Outcome {
-    let (mut shown, mut out, mut losses) = (0u64, Printer::new(), Losses::default());
-    let each = |text: Option<&[u8]>| {
-        let Some(text) = text else { return out.flush() };
-        match understand::<ExpectationWatchLine>(text)? {
-            ExpectationWatchLine::Lost(lost) => {
-                losses.add(lost.lost);
-                return if json { out.line(text) } else { Ok(()) };
-            }
-            ExpectationWatchLine::Event(_) if json => out.line(text)?,
-            ExpectationWatchLine::Event(told) => {
-                let kind = if told.event == EventKind::New { "[NEW]" } else { "[DESTROY]" };
-                out.line(format!("{kind:>9} {}", line(&told.expectation)).as_bytes())?;
-            }
-        }
-        shown += 1;
-        Ok(())
+    let read = |text: &[u8]| {
+        Ok(match understand::<ExpectationWatchLine>(text)? {
+            ExpectationWatchLine::Lost(lost) => Told::Lost(lost.lost),
+            ExpectationWatchLine::Event(told) => Told::Event(told),
+        })
     };
-    let ended = tokio::select! {
-        ended = client.lines("/v1/conntrack/expect/watch", filter, each) => ended,
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-    };
-    losses.tell();
-    eprintln!("{NAME}: {shown} expectation events have been shown.");
-    ended
+    let what = ("expectation events", json);
+    stream::watch(client, "/v1/conntrack/expect/watch", filter, what, read, |told| {
+        let kind = if told.event == EventKind::New { "[NEW]" } else { "[DESTROY]" };
+        format!("{kind:>9} {}", line(&told.expectation))
+    })
+    .await
 }
 
 /// An expectation as one line, no line end.

@@ -4,9 +4,10 @@
 mod expect;
 mod filter;
 mod line;
+mod stream;
 pub(crate) mod top;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -17,16 +18,17 @@ use sluice_api::{
 };
 
 use crate::client::{Client, refused};
-use crate::print::{Printer, print_json, print_line};
+use crate::print::{print_json, print_line};
 use crate::{Failure, Outcome};
 use filter::{Filter, Flows};
 use line::{Style, event, line};
+use stream::{Listing, Told};
 
 /// What conntrack-tools put before each count.
 const NAME: &str = concat!("conntrack v", env!("CARGO_PKG_VERSION"), " (sluice)");
 
-/// How the line that ends a listing begins; no flow has that field in front.
-const END: &[u8] = b"{\"flows\":";
+/// What `list`, `delete` and `update` print.
+const FLOWS: Listing = Listing { what: "flows", end: b"{\"flows\":" };
 
 #[derive(Debug, Args)]
 pub(crate) struct ConntrackArgs {
@@ -246,75 +248,27 @@ async fn flows(
     json: bool,
 ) -> Result<u64, Failure> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let (mut shown, mut ended, mut out) = (0, false, Printer::new());
-    let each = |text: Option<&[u8]>| {
-        let Some(text) = text else { return out.flush() };
-        if text.starts_with(END) {
-            ended = true;
-            return Ok(());
-        }
-        shown += 1;
-        match style {
-            None => Ok(()),
-            Some(_) if json => out.line(text),
-            Some(style) => out.line(line(&understand::<Flow>(text)?, style, now).as_bytes()),
-        }
-    };
-    client.lines(&format!("/v1/conntrack/{verb}"), request, each).await?;
-    if ended {
-        return Ok(shown);
-    }
-    Err(Failure::CouldNotAsk(format!("the daemon's answer was cut short after {shown} flows")))
+    let path = format!("/v1/conntrack/{verb}");
+    stream::list(client, &path, request, &FLOWS, |out, text| match style {
+        None => Ok(()),
+        Some(_) if json => out.line(text),
+        Some(style) => out.line(line(&understand::<Flow>(text)?, style, now).as_bytes()),
+    })
+    .await
 }
 
-/// As `conntrack -E`: until interrupted, which is no failure.
+/// As `conntrack -E`.
 async fn watch(client: &Client, args: WatchArgs, json: bool) -> Outcome {
     let style = args.output.style()?;
     let request = WatchRequest { events: args.events(), filter: args.filter.request() };
-    let (mut shown, mut out, mut losses) = (0u64, Printer::new(), Losses::default());
-    let each = |text: Option<&[u8]>| {
-        let Some(text) = text else { return out.flush() };
-        match understand::<WatchLine>(text)? {
-            WatchLine::Lost(lost) => {
-                losses.add(lost.lost);
-                return if json { out.line(text) } else { Ok(()) };
-            }
-            WatchLine::Event(_) if json => out.line(text)?,
-            WatchLine::Event(told) => out.line(event(&told, style).as_bytes())?,
-        }
-        shown += 1;
-        Ok(())
+    let read = |text: &[u8]| {
+        Ok(match understand::<WatchLine>(text)? {
+            WatchLine::Lost(lost) => Told::Lost(lost.lost),
+            WatchLine::Event(told) => Told::Event(told),
+        })
     };
-    let ended = tokio::select! {
-        ended = client.lines("/v1/conntrack/watch", &request, each) => ended,
-        interrupted = tokio::signal::ctrl_c() => Ok(interrupted?),
-    };
-    losses.tell();
-    eprintln!("{NAME}: {shown} flow events have been shown.");
-    ended
-}
-
-/// Events that were lost, told at most once a second: who cannot read events fast enough is not to read about that.
-#[derive(Default)]
-struct Losses {
-    untold: u64,
-    told: Option<Instant>,
-}
-
-impl Losses {
-    fn add(&mut self, lost: u64) {
-        self.untold += lost;
-        if self.told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
-            self.tell();
-        }
-    }
-
-    fn tell(&mut self) {
-        if self.untold > 0 {
-            eprintln!("{NAME}: {} events lost: they came faster than they were read.", self.untold);
-            (self.untold, self.told) = (0, Some(Instant::now()));
-        }
-    }
+    let what = ("flow events", json);
+    stream::watch(client, "/v1/conntrack/watch", &request, what, read, |told| event(told, style)).await
 }
 
 fn understand<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
