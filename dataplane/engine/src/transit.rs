@@ -101,6 +101,8 @@ pub(crate) struct Transit<'a, 'b, 'f> {
     pub once_only: bool,
     /// Too long for the next link, and to be sent there in pieces.
     pub in_pieces: bool,
+    /// A helper wrote in it: if it came in fragments, their lengths are no longer its own.
+    pub recut: bool,
     /// How it was cut, if it came in fragments; that is how it leaves.
     pub shape: Option<&'a Shape>,
 }
@@ -127,6 +129,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             effects: Effects::default(),
             once_only: false,
             in_pieces: false,
+            recut: false,
             shape: None,
         }
     }

@@ -15,10 +15,12 @@ use sluice_wire::{
     parse, parse_into, quoted, shard_hash, symmetric_toeplitz,
 };
 
+use crate::conntrack::Zone;
 use crate::frame::{Frame, Origin};
 use crate::ids::{InterfaceId, WorkerId};
 use crate::pipeline::Step;
-use crate::stage::{answer, lease, settle, stateless};
+use crate::ruleset::{Effects, Hook, View};
+use crate::stage::{answer, lease, raw, settle, stateless};
 use crate::transit::{Bench, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -152,8 +154,20 @@ fn hand_over(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Step {
 /// hashes to.
 #[inline]
 pub(crate) fn owner_of(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> WorkerId {
-    let reserved = bench.conntrack.reserved_by(packet, frame.bytes());
+    let reserved = bench.conntrack.reserved_by(packet, frame.bytes(), || zone_of(bench, frame, packet));
     reserved.unwrap_or_else(|| owner(owner_hash(frame, packet), bench.workers))
+}
+
+/// The zone that `raw` will put a packet from the wire into.
+#[cold]
+fn zone_of(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Zone {
+    let from_wire = matches!(frame.origin, Origin::Wire | Origin::HandedOver);
+    let Some(ingress) = frame.ingress.filter(|_| from_wire) else { return Zone::default() };
+    // It takes nothing from limits, and counts nothing: the packet's owner asks again.
+    let mut view = View { rehearsed: true, ..raw::view(bench, packet, ingress) };
+    let mut effects = Effects::default();
+    bench.world.ruleset.evaluate(Hook::RawPrerouting, &mut view, &mut effects);
+    effects.template.zone
 }
 
 /// The worker that a hash names: what a NIC with a table of 128 entries does.

@@ -1,8 +1,8 @@
 //! A datagram that leaves in pieces: one too long for the next link (IPv4 without Don't Fragment, RFC 791), or one that came
 //! in fragments, and leaves as it came where it can. Sent by the outbox, piece by piece.
 //!
-//! What came in fragments leaves cut as it was, if no piece is too long for the link and the first one's headers are no
-//! longer than the others' were; else evenly, in pieces as long as the longest fragment or as the link allows. IPv4's Don't
+//! What came in fragments leaves cut as it was, if no piece is too long for the link, the first one's headers are no
+//! longer than the others' were, and no helper wrote in it; else evenly, in pieces as long as the longest fragment or as the link allows. IPv4's Don't
 //! Fragment is in the pieces of the second kind alone, and IPv6's identification is a new one.
 //!
 //! Source: recordings `fragment/` of Linux 6.18.
@@ -45,7 +45,8 @@ pub(crate) fn send(t: &mut Transit<'_, '_, '_>, way: Way) -> Result<(), DropReas
     let id = t.bench.reassembly.fresh_id();
     let split = Split::of(t.packet, t.frame.bytes(), id).ok_or(DropReason::TooBig)?;
     let verified = t.bench.world.settings.conntrack.checksum;
-    if keeps_its_cuts((t.packet.protocol, verified), shape, &split) && shape.largest <= way.mtu {
+    let keeps = !t.recut && keeps_its_cuts((t.packet.protocol, verified), shape, &split);
+    if keeps && shape.largest <= way.mtu {
         let split = split.without_dont_fragment();
         return each(t.bench, (t.frame.egress, way), &split, shape.cuts());
     }

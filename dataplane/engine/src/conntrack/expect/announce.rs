@@ -3,7 +3,7 @@
 //!
 //! An expectation is a word in the table of reserved answers, as the answers of a translated flow are: a fingerprint of
 //! what is expected, and the worker that has the master. What the packet may differ in (source, source port) is left out
-//! of the fingerprint, so whoever looks tries each of the four kinds. Zones play no part, since no rule was asked yet.
+//! of the fingerprint, so whoever looks tries each of the four kinds.
 //!
 //! The flow that comes of it lives away from where its packets hash to, and reserves both of its directions.
 
@@ -11,8 +11,9 @@ use sluice_wire::{Packet, Protocol};
 
 use super::Ask;
 use crate::conntrack::Conntrack;
+use crate::conntrack::info::Direction;
 use crate::conntrack::nat::{Answers, Reservations};
-use crate::conntrack::template::Zone;
+use crate::conntrack::template::{Zone, ZoneId};
 use crate::conntrack::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds};
 use crate::ids::WorkerId;
 
@@ -41,7 +42,7 @@ impl Kind {
     }
 }
 
-fn hash_of<A: Address>(ask: &Ask, seeds: &Seeds) -> Option<u64> {
+fn hash_of<A: Address>(ask: &Ask, zone: ZoneId, seeds: &Seeds) -> Option<u64> {
     // Of a tunnel's call, the sender's id is in no packet.
     let sport = ask.sport.filter(|_| ask.protocol != Protocol::GRE);
     let kind = Kind { address: ask.src.is_some(), port: sport.is_some() };
@@ -50,16 +51,19 @@ fn hash_of<A: Address>(ask: &Ask, seeds: &Seeds) -> Option<u64> {
         None => A::ZERO,
     };
     let source = (address, sport.unwrap_or_default());
-    Some(kind.hash(source, (A::of(ask.dst)?, ask.dport), ask.protocol.0, seeds))
+    Some(kind.hash(source, (A::of(ask.dst)?, ask.dport), ask.protocol.0, seeds) ^ zone.spread())
 }
 
 impl Answers {
     /// Tells the other workers; false if one of them expects the same.
-    pub(super) fn announce<A: Address>(&mut self, ask: &Ask, seeds: &Seeds) -> bool {
+    pub(super) fn announce<A: Address>(&mut self, ask: &Ask, zone: ZoneId, seeds: &Seeds) -> bool {
         let Some(table) = self.table() else { return true };
-        let Some(hash) = hash_of::<A>(ask, seeds) else { return true };
+        let Some(hash) = hash_of::<A>(ask, zone, seeds) else { return true };
         table.mark(ask.dst);
-        // What this worker expects itself clashed before, in its own list; another zone's is as good as this one.
+        if zone != ZoneId(0) {
+            table.note_zone();
+        }
+        // What this worker expects itself clashed before, in its own list.
         let announced = table.owner(hash) == Some(self.worker()) || table.reserve(hash, self.worker());
         if announced {
             table.expect_more();
@@ -68,8 +72,8 @@ impl Answers {
     }
 
     /// Tells them that it is expected no more.
-    pub(super) fn withdraw<A: Address>(&mut self, ask: &Ask, seeds: &Seeds) {
-        if let (Some(table), Some(hash)) = (self.table(), hash_of::<A>(ask, seeds)) {
+    pub(super) fn withdraw<A: Address>(&mut self, ask: &Ask, zone: ZoneId, seeds: &Seeds) {
+        if let (Some(table), Some(hash)) = (self.table(), hash_of::<A>(ask, zone, seeds)) {
             table.release(hash, self.worker());
             table.expect_less();
         }
@@ -83,8 +87,9 @@ impl Conntrack {
         &self,
         table: &Reservations,
         packet: &Packet,
+        zone: Zone,
     ) -> Option<WorkerId> {
-        let key = self.key(packet, Zone::default())?;
+        let key = self.key(packet, zone)?;
         let owner = match &key.0 {
             FamilyKeys::V4(key) => self.owner_expecting(table, key),
             FamilyKeys::V6(key) => self.owner_expecting(table, key),
@@ -95,7 +100,9 @@ impl Conntrack {
     fn owner_expecting<A: Address>(&self, table: &Reservations, key: &FamilyKey<A>) -> Option<WorkerId> {
         let tuple = &key.tuple;
         let (src, dst) = ((tuple.src, tuple.sport), (tuple.dst, tuple.dport));
-        Kind::ALL.iter().find_map(|kind| table.owner(kind.hash(src, dst, tuple.protocol, &self.seeds)))
+        let zone = key.zone.of(Direction::Original).spread();
+        let hashes = Kind::ALL.iter().map(|kind| kind.hash(src, dst, tuple.protocol, &self.seeds) ^ zone);
+        hashes.into_iter().find_map(|hash| table.owner(hash))
     }
 
     fn knows(&self, key: &Key) -> bool {

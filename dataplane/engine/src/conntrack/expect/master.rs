@@ -149,7 +149,7 @@ impl<A: Address> Table<A> {
         if !shared.expectations.has_room(hash) || !shared.budget.take_expectation(settings.expect_max) {
             return Err(Refused::Full);
         }
-        if !shared.answers.announce::<A>(ask, self.seeds()) {
+        if !shared.answers.announce::<A>(ask, zone, self.seeds()) {
             shared.budget.give_expectation();
             return Err(Refused::Busy);
         }
@@ -220,7 +220,7 @@ impl<A: Address> Table<A> {
         }
         count(&mut help, &gone, u8::MAX);
         self.aside.set_help(gone.master.index, &help);
-        shared.answers.withdraw::<A>(&gone.ask, &self.seeds().clone());
+        shared.answers.withdraw::<A>(&gone.ask, gone.zone, self.seeds());
         shared.budget.give_expectation();
         shared.counters.conntrack.expectations.add(u64::MAX);
         shared.counters.conntrack.expect_delete.add(1);

@@ -13,10 +13,11 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use sluice_wire::Addrs;
 
+use crate::conntrack::template::Zone;
 use crate::ids::WorkerId;
 
 /// Places in a line.
@@ -39,6 +40,8 @@ pub struct Reservations {
     filter: [AtomicU64; FILTER],
     /// Expectations among the words.
     expected: AtomicU32,
+    /// Whether anything was ever reserved in another zone than 0.
+    zoned: AtomicBool,
 }
 
 impl Reservations {
@@ -49,6 +52,7 @@ impl Reservations {
             lines: OnceLock::new(),
             filter: std::array::from_fn(|_| AtomicU64::new(0)),
             expected: AtomicU32::new(0),
+            zoned: AtomicBool::new(false),
         }
     }
 
@@ -63,6 +67,19 @@ impl Reservations {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.lines.get().is_some()
+    }
+
+    /// Something is reserved in a zone.
+    pub(in crate::conntrack) fn note_zone(&self) {
+        if !self.zoned.load(Ordering::Relaxed) {
+            self.zoned.store(true, Ordering::Release);
+        }
+    }
+
+    /// A packet's zone, as `ask` has it: asked only where anything was reserved in one.
+    #[inline]
+    pub(super) fn zone(&self, ask: impl Fn() -> Zone) -> Zone {
+        if self.zoned.load(Ordering::Acquire) { ask() } else { Zone::default() }
     }
 
     /// Whether anything is expected by anyone.

@@ -60,11 +60,12 @@ impl<A: Address> Table<A> {
             return true;
         }
         let answers = &mut shared.answers;
-        if !answers.reserve(&new.outward, status, &self.seeds) {
+        let zone = new.key.zone;
+        if !answers.reserve((&new.outward, zone.of(Direction::Reply)), status, &self.seeds) {
             return false;
         }
         if expected {
-            answers.reserve_arrivals(&new.flow.original(), &self.seeds);
+            answers.reserve_arrivals((&new.flow.original(), zone.of(Direction::Original)), &self.seeds);
         }
         true
     }
@@ -131,9 +132,11 @@ impl<A: Address> Table<A> {
         if shared.answers.any()
             && let Some(outward) = self.outward_at(place)
         {
-            shared.answers.release(&outward, &self.seeds);
+            let zone = self.aside.zone(place, &flow);
+            shared.answers.release((&outward, zone.of(Direction::Reply)), &self.seeds);
             if flow.status.contains(Status::EXPECTED) {
-                shared.answers.release(&flow.original().reversed(), &self.seeds);
+                let arrivals = flow.original().reversed();
+                shared.answers.release((&arrivals, zone.of(Direction::Original)), &self.seeds);
             }
         }
         if flow.status.contains(Status::HELPED) {

@@ -41,9 +41,6 @@ fn announce(t: &mut Transit<'_, '_, '_>, control: &Control, found: &Port, payloa
     }
     let follow = Some(control.follow(Direction::Original, found.port));
     let port = expect_on_a_port(t, control, Ask { follow, ..ask })?;
-    if port == found.port {
-        return ControlFlow::Continue(());
-    }
     let mut text = [0; 5];
     let mut out = Cursor::new(&mut text[..]);
     // Five digits have room.

@@ -39,6 +39,7 @@ pub(super) fn expect_on_a_port(
 /// Replaces bytes of the frame by others; the stream is shifted from here on. If it cannot be done, what was expected
 /// last is taken back, and the packet dropped.
 pub(super) fn replace(t: &mut Transit<'_, '_, '_>, control: &Control, at: Range<usize>, with: &[u8]) -> Step {
+    t.recut = true;
     let seq = Segment::of(t.packet, t.frame.bytes()).map(|segment| segment.seq);
     let before = t.packet.end;
     let start = usize::from(t.frame.start);

@@ -1,5 +1,7 @@
 //! Stories of translated flows, each in both families where there are two.
 
+mod zones;
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -375,9 +377,11 @@ struct Team<const N: usize> {
 
 impl<const N: usize> Team<N> {
     fn new(tests: Vec<Test>, hook: Hook, how: Translate) -> Team<N> {
-        let workers = Router::team::<N>();
-        let rule = |router: Router| router.rule(hook, tests.clone(), Action::Translate(how)).ready();
-        Team { workers: workers.map(rule), handed_over: 0 }
+        Team::of(|router| router.rule(hook, tests.clone(), Action::Translate(how)))
+    }
+
+    fn of(policy: impl Fn(Router) -> Router) -> Team<N> {
+        Team { workers: Router::team::<N>().map(|router| policy(router).ready()), handed_over: 0 }
     }
 
     /// A frame that comes to any worker; in the end, who judged it and how.

@@ -77,6 +77,8 @@ enum Deed {
 pub(super) fn look(t: &mut Transit<'_, '_, '_>, control: &Control, payload: Range<usize>) -> Step {
     let alone = matches!(t.packet.transport, Transport::Udp { .. });
     t.bench.conntrack.extend(t.bench.now, control.flow, PATIENCE);
+    // The kernel cuts signalling anew even where it changes nothing.
+    t.recut = true;
     let (mut edits, mut from) = (Edits::new(), payload.start);
     for _ in 0..MESSAGES {
         let rest = t.frame.bytes().get(from..payload.end).unwrap_or_default();
