@@ -155,6 +155,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).expect("process id")), signal);
@@ -187,7 +192,7 @@ pub fn text(out: &Output) -> String {
 }
 
 /// Polls until `done` or the time is over; whether it was done.
-pub(crate) fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+pub fn until(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     loop {
         if done() {

@@ -14,5 +14,5 @@ mod lab;
 mod metrics;
 
 pub use daemon::{Daemon, SystemFile, program};
-pub use lab::{Lab, Process, text};
+pub use lab::{Lab, Process, text, until};
 pub use metrics::Metrics;

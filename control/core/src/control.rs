@@ -191,6 +191,11 @@ impl Control {
         result
     }
 
+    /// How often each worker has polled.
+    pub fn polls(&self) -> Vec<u64> {
+        self.counters.iter().map(|of| of.busy_polls.get().wrapping_add(of.idle_polls.get())).collect()
+    }
+
     /// Time on the clock of the neighbour table.
     pub(crate) fn now(&self) -> Time {
         self.started.elapsed()

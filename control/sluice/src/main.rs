@@ -12,10 +12,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, explain, history, import, policy, schema, set, show, simulate, top};
+use verbs::{conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -57,6 +57,11 @@ enum Verb {
     Simulate(simulate::SimulateArgs),
     /// Print the JSON Schema of the policy file and the system file, for editors.
     Schema(schema::SchemaArgs),
+    /// Print a script that completes the command line.
+    Completions(manual::CompletionsArgs),
+    /// Write man pages into a folder.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
     /// Print the running state.
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
@@ -120,6 +125,8 @@ async fn run(args: Args) -> Outcome {
         Verb::Explain(a) => explain::explain(&client, &a, args.json).await,
         Verb::Simulate(a) => simulate::simulate(&a, args.json),
         Verb::Schema(a) => schema::schema(&a),
+        Verb::Completions(a) => manual::completions(&a, Args::command()),
+        Verb::Manual(a) => manual::manual(&a, Args::command()),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,

@@ -3,8 +3,10 @@
 //! Runs in the foreground and logs to stderr. A start error is one clear line and exit code 1; SIGTERM ends it with exit
 //! code 0 and leaves the kernel's interfaces as they were; SIGHUP reads both files again.
 
+mod confine;
 mod dataplane;
 mod run;
+mod watchdog;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;

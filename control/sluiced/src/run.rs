@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::Arguments;
 use crate::dataplane::{self, Running};
+use crate::{confine, watchdog};
 
 /// How often, and how many times, the taps are looked at before the router is ready without them.
 const SETTLING: (Duration, u32) = (Duration::from_millis(20), 100);
@@ -123,8 +124,12 @@ async fn serve(
         ended = &mut workers => return Ok(ended?),
         () = settled(kernel, system) => {}
     }
+    if let Err(error) = confine::confine() {
+        tracing::warn!("system calls that are not needed are not refused: {error:#}");
+    }
     tracing::info!("ready");
     notify(&[NotifyState::Ready]);
+    tokio::spawn(watchdog::feed(Arc::clone(control)));
     loop {
         tokio::select! {
             ended = &mut workers => return Ok(ended?),
@@ -163,7 +168,7 @@ async fn reload(control: Arc<Control>) {
 }
 
 /// Tells systemd, if it is there.
-fn notify(state: &[NotifyState<'_>]) {
+pub(crate) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not notified");
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use sluice_tests::{Daemon, Lab, SystemFile, text};
+use sluice_tests::{Daemon, Lab, SystemFile, program, text, until};
 
 use crate::{ACCEPT, BORDER};
 
@@ -125,4 +125,68 @@ fn start_errors_are_clear() {
         assert_eq!(p.wait(Duration::from_secs(20)), Some(1), "{}", p.log());
         assert!(p.log().contains("huge"), "{}", p.log());
     }
+}
+
+/// What the unit gives it: a user of its own with three capabilities, and a watchdog that wants to be told.
+#[test]
+fn an_unprivileged_user_runs_it_confined_and_systemd_is_told() {
+    const RIGHTS: &str = "+net_admin,+net_raw,+ipc_lock";
+    let lab = Lab::new();
+    let folder = |name: &str| lab.dir().join(name).to_string_lossy().into_owned();
+    let listen = "import socket,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.bind(sys.argv[1])\n\
+                  print('listening')\nwhile True: print(s.recv(999).decode())\n";
+    let systemd = lab.spawn("router", &["python3", "-u", "-c", listen, &folder("notify")]);
+    assert!(until(Duration::from_secs(10), || systemd.log().contains("listening")));
+    lab.write("policy.yaml", ACCEPT);
+    let config = lab.write("sluice.yaml", &SystemFile::default().text(&lab));
+    lab.must("router", &["cp", &program("sluiced"), &folder("sluiced")]);
+    lab.must("router", &["chown", "-R", "nobody", &lab.dir().to_string_lossy()]);
+    let (bounds, inherited, ambient) = (
+        format!("--bounding-set=-all,{RIGHTS}"),
+        format!("--inh-caps=-all,{RIGHTS}"),
+        format!("--ambient-caps=-all,{RIGHTS}"),
+    );
+    let (socket, runtime) =
+        (format!("NOTIFY_SOCKET={}", folder("notify")), format!("XDG_RUNTIME_DIR={}", folder("state")));
+    let mut router = lab.spawn(
+        "router",
+        &[
+            "setpriv",
+            "--reuid=nobody",
+            "--regid=nogroup",
+            "--clear-groups",
+            "--no-new-privs",
+            &bounds,
+            &inherited,
+            &ambient,
+            "env",
+            &socket,
+            &runtime,
+            "WATCHDOG_USEC=400000",
+            &folder("sluiced"),
+            "--config",
+            &config.to_string_lossy(),
+        ],
+    );
+    let told = |words: &str| systemd.log().matches(words).count();
+    assert!(
+        until(Duration::from_secs(30), || told("WATCHDOG=1") >= 3),
+        "{}\n{}",
+        systemd.log(),
+        router.log()
+    );
+    assert_eq!(told("READY=1"), 1);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", router.id())).unwrap();
+    let says = |key: &str| {
+        status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned()
+    };
+    // CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK; SECCOMP_MODE_FILTER.
+    assert_eq!((says("CapEff:").as_str(), says("Seccomp:").as_str()), ("0000000000007000", "2"), "{status}");
+    assert_ne!(says("Uid:").split_whitespace().next(), Some("0"));
+    lab.must("client", &["ping", "-q", "-c", "2", "-i", "0.2", "-W", "2", "10.2.0.2"]);
+    router.signal(Signal::SIGTERM);
+    assert_eq!(router.wait(Duration::from_secs(20)), Some(0), "{}", router.log());
+    assert_eq!(told("STOPPING=1"), 1);
+    // What it had taken it could give back.
+    assert!(!lab.must("router", &["ip", "-o", "link"]).contains(" lan:"), "the tap is gone");
 }

@@ -4,6 +4,7 @@ pub(crate) mod conntrack;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod import;
+pub(crate) mod manual;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod set;
