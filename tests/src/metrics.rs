@@ -1,11 +1,12 @@
 //! The Prometheus text format, as far as tests read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All samples of one scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     samples: BTreeMap<String, f64>,
+    families: BTreeSet<String>,
 }
 
 impl Metrics {
@@ -15,16 +16,31 @@ impl Metrics {
             let (name, value) = l.rsplit_once(' ').unwrap_or_else(|| panic!("not a sample: {l}"));
             (name.to_string(), value.parse().unwrap_or_else(|_| panic!("not a number: {l}")))
         });
-        Metrics { samples: samples.collect() }
+        let families = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next());
+        Metrics { samples: samples.collect(), families: families.map(str::to_owned).collect() }
+    }
+
+    /// The families that there are.
+    pub fn families(&self) -> impl Iterator<Item = &str> {
+        self.families.iter().map(String::as_str)
     }
 
     /// Sum of all samples of `name` whose labels contain every one of `labels` (`state="new"`).
     pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
-        let matching = self.samples.iter().filter(|(key, _)| {
+        self.matching(name, labels).map(|v| v as u64).sum()
+    }
+
+    /// As [`Metrics::sum`], of what is no whole number.
+    pub fn total(&self, name: &str, labels: &[&str]) -> f64 {
+        self.matching(name, labels).sum()
+    }
+
+    fn matching(&self, name: &str, labels: &[&str]) -> impl Iterator<Item = f64> {
+        let matching = self.samples.iter().filter(move |(key, _)| {
             let (n, l) = key.split_once('{').unwrap_or((key, ""));
             n == name && labels.iter().all(|want| l.contains(want))
         });
-        matching.map(|(_, v)| *v as u64).sum()
+        matching.map(|(_, v)| *v)
     }
 
     /// The samples whose name ends so that rose since `before`, and by how much.

@@ -29,6 +29,7 @@ use crate::history::{History, digest};
 use crate::kernel_interfaces::{KernelInterfaces, Learned};
 use crate::lock::locked;
 use crate::log_line::log_line;
+use crate::nat_pools::PoolUse;
 use crate::neighbours::{Action, Table, Time};
 use crate::publisher::Publisher;
 use crate::sets::Sets;
@@ -89,6 +90,8 @@ pub struct Control {
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) last_reload: Mutex<LastReload>,
     pub(crate) sets: Mutex<Sets>,
+    /// How much of what sources may be given is in use.
+    pub(crate) pool_use: Mutex<PoolUse>,
     /// The policy that waits to be confirmed.
     pub(crate) waiting: Mutex<Option<Waiting>>,
     pub(crate) waiting_changed: Notify,
@@ -159,6 +162,7 @@ impl Control {
             changing: tokio::sync::Mutex::default(),
             last_reload: Mutex::new(reload),
             sets: Mutex::new(boot.sets),
+            pool_use: Mutex::default(),
             waiting: Mutex::new(waiting),
             waiting_changed: Notify::new(),
             rulesets: Mutex::new([ruleset].into()),
@@ -173,6 +177,7 @@ impl Control {
         let mut events = pump(events);
         let publishing = tokio::spawn(Arc::clone(&self).publish_neighbours());
         let waiting = tokio::spawn(Arc::clone(&self).watch_waiting());
+        let pools = tokio::spawn(Arc::clone(&self).follow_pools());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
@@ -188,6 +193,7 @@ impl Control {
         };
         publishing.abort();
         waiting.abort();
+        pools.abort();
         result
     }
 

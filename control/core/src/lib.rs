@@ -16,6 +16,7 @@
 //! | `recheck` | live flows against another policy |
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
 //! | `learned` | addresses and routes of the kernel |
+//! | `nat_pools` | how much of what translations may give is in use |
 //! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
@@ -35,6 +36,7 @@ pub mod learned;
 mod lock;
 mod log_line;
 pub mod metrics;
+mod nat_pools;
 pub mod neighbours;
 mod publisher;
 mod recheck;

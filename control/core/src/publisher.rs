@@ -57,6 +57,11 @@ impl Publisher {
         Arc::clone(&locked(&self.current))
     }
 
+    /// Whose answers are whose, where flows are translated on several workers.
+    pub(crate) fn reservations(&self) -> &Arc<Reservations> {
+        &self.reservations
+    }
+
     /// Changes the world under a new generation; returns when every worker runs on it, with what was before.
     ///
     /// # Errors

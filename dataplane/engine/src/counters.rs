@@ -116,27 +116,27 @@ pub struct ConntrackCounters {
     pub by_state: [Counter; 32],
 }
 
-/// Bounds that polls are counted by, in microseconds: a poll is in the first whose bound it does not exceed, or behind
+/// Bounds that durations are counted by, in microseconds: one is in the first whose bound it does not exceed, or behind
 /// the last.
-pub const POLL_BOUNDS: [u32; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+pub const DURATION_BOUNDS: [u32; 13] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
-/// How long polls took, with packets or without: from the first queue to the last transmission, the pauses of an idle
-/// worker left out. On a core that other programs use as well, time that they took is in it.
+/// How long something took that is done again and again. On a core that other programs use as well, time that they took
+/// is in it.
 #[derive(Debug, Default)]
-pub struct PollCounters {
-    /// Polls by duration, see [`POLL_BOUNDS`].
-    pub by_duration: [Counter; POLL_BOUNDS.len() + 1],
-    /// TSC cycles of all of them.
+pub struct DurationCounters {
+    /// How often it took so long, see [`DURATION_BOUNDS`].
+    pub by_duration: [Counter; DURATION_BOUNDS.len() + 1],
+    /// TSC cycles of all together.
     pub cycles: Counter,
-    /// TSC cycles of the longest one but for the very first, which pays for memory that was never used (gauge).
+    /// TSC cycles of the longest one (gauge).
     pub longest: Counter,
 }
 
-impl PollCounters {
-    /// Counts a poll of `cycles` TSC cycles; `bounds` are [`POLL_BOUNDS`] in cycles.
+impl DurationCounters {
+    /// Counts one of `cycles` TSC cycles; `bounds` are [`DURATION_BOUNDS`] in cycles.
     #[inline]
-    pub fn note(&self, cycles: u64, bounds: &[u64; POLL_BOUNDS.len()]) {
-        let at = bounds.iter().position(|bound| cycles <= *bound).unwrap_or(POLL_BOUNDS.len());
+    pub fn note(&self, cycles: u64, bounds: &[u64; DURATION_BOUNDS.len()]) {
+        let at = bounds.iter().position(|bound| cycles <= *bound).unwrap_or(DURATION_BOUNDS.len());
         if let Some(counter) = self.by_duration.get(at) {
             counter.add(1);
         }
@@ -176,8 +176,11 @@ pub struct WorkerCounters {
     pub busy_cycles: Counter,
     /// TSC cycles of rounds without.
     pub idle_cycles: Counter,
-    /// How long polls took.
-    pub polls: PollCounters,
+    /// How long polls took, with packets or without: from the first queue to the last transmission, the pauses of an idle
+    /// worker left out, and the very first poll, which pays for memory that was never used.
+    pub polls: DurationCounters,
+    /// How long packets took from the worker's hands to the device, of some of them.
+    pub latency: DurationCounters,
     /// Packets that polls returned.
     pub polled_packets: Counter,
     /// Packets that took the stored decision of their flow.
@@ -201,7 +204,8 @@ impl WorkerCounters {
             idle_polls: Counter::default(),
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
-            polls: PollCounters::default(),
+            polls: DurationCounters::default(),
+            latency: DurationCounters::default(),
             polled_packets: Counter::default(),
             fast_path: Counter::default(),
         }
@@ -213,9 +217,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_poll_is_counted_once_by_the_first_bound_that_holds_it() {
-        let bounds = POLL_BOUNDS.map(|micros| u64::from(micros) * 1000);
-        let polls = PollCounters::default();
+    fn a_duration_is_counted_once_by_the_first_bound_that_holds_it() {
+        let bounds = DURATION_BOUNDS.map(|micros| u64::from(micros) * 1000);
+        let polls = DurationCounters::default();
         for cycles in [0, 1000, 1001, 200_000, 10_000_001, 7] {
             polls.note(cycles, &bounds);
         }

@@ -20,6 +20,7 @@ use crate::config::{Idle, StartConfig};
 use crate::exit::{Exit, Way};
 use crate::hold::Hold;
 use crate::idle::Idler;
+use crate::latency::Sampler;
 use crate::memory;
 use crate::notice::Notices;
 use crate::poll::{Input, Worker};
@@ -187,6 +188,7 @@ impl Seat {
             idler: Idler::new(outfit.idle),
             interface_ports,
             burst: Burst::new(),
+            sampler: Sampler::default(),
             unsettled: false,
             swept: Tick(0),
         }

@@ -17,11 +17,13 @@ pub(crate) enum Way {
 pub(crate) struct Exit {
     way: Way,
     waiting: Burst,
+    /// Packets that went this way.
+    gone: u64,
 }
 
 impl Exit {
     pub(crate) fn new(way: Way) -> Exit {
-        Exit { way, waiting: Burst::new() }
+        Exit { way, waiting: Burst::new(), gone: 0 }
     }
 
     /// Adds a packet; gives it back where there is no room.
@@ -62,7 +64,18 @@ impl Exit {
             }
             gone += sent;
         }
+        self.gone += gone as u64;
         gone
+    }
+
+    /// How many packets will have gone when the one that waits last has.
+    pub(crate) fn last_place(&self) -> u64 {
+        self.gone + self.waiting.len() as u64
+    }
+
+    /// Whether so many packets have gone.
+    pub(crate) fn has_passed(&self, place: u64) -> bool {
+        self.gone >= place
     }
 
     /// Takes in packets that another worker sends by way of this one, as many as there is room for. The rest stays in

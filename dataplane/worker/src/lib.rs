@@ -16,6 +16,7 @@ mod error;
 mod exit;
 mod hold;
 mod idle;
+mod latency;
 mod mailbox;
 mod memory;
 mod notice;

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use crossbeam_channel::Receiver;
-use sluice_engine::counters::POLL_BOUNDS;
+use sluice_engine::counters::DURATION_BOUNDS;
 use sluice_engine::ids::{InterfaceId, PortId, Tick, WorkerId};
 use sluice_engine::message::Command;
 use sluice_engine::{DropReason, Engine, Frame, Origin, RxChecksum, Verdict};
@@ -10,7 +10,8 @@ use sluice_rte::{BURST, Burst, Mbuf, RingConsumer, RxQueue, tsc};
 
 use crate::clock::Clock;
 use crate::idle::Idler;
-use crate::shell::{Fate, Fates, Keys, Shell};
+use crate::latency::Sampler;
+use crate::shell::{Course, Fate, Fates, Keys, Shell};
 use crate::source::Source;
 
 /// A receive queue of this worker's own.
@@ -35,6 +36,8 @@ pub(crate) struct Worker {
     /// The port of each interface, for packets from its tap.
     pub(crate) interface_ports: Box<[PortId]>,
     pub(crate) burst: Burst,
+    /// Follows a packet now and then.
+    pub(crate) sampler: Sampler,
     /// Next hops became known, and packets on hold have not been looked at since.
     pub(crate) unsettled: bool,
     /// When packets on hold were last looked at for their timeout.
@@ -54,7 +57,7 @@ impl Worker {
     /// Polls until [`Command::Stop`]; calls `polling` after the first round.
     pub(crate) fn run(&mut self, polling: impl FnOnce()) {
         let mut polling = Some(polling);
-        let bounds = POLL_BOUNDS.map(|micros| self.clock.ticks(micros));
+        let bounds = DURATION_BOUNDS.map(|micros| self.clock.ticks(micros));
         let mut then = tsc();
         loop {
             self.shell.now = self.clock.at(then);
@@ -62,6 +65,9 @@ impl Worker {
             let go_on = self.mailbox();
             let moved = self.shell.flush();
             let end = tsc();
+            if let Some(cycles) = self.sampler.arrived(&self.shell.ports, end) {
+                self.shell.account.counters.latency.note(cycles, &bounds);
+            }
             match polling.take() {
                 Some(polling) => polling(),
                 None => self.shell.account.counters.polls.note(end.wrapping_sub(then), &bounds),
@@ -150,6 +156,7 @@ impl Worker {
 
     /// Has the engine judge the burst, and does what it says; the burst is empty afterwards.
     fn judge(&mut self, arrival: Arrival) {
+        let since = self.sampler.count(self.burst.len()).then(tsc);
         let ports = &self.interface_ports;
         let here = match arrival {
             Arrival::Here(source) => Some((arrived(source), port(source, ports))),
@@ -171,6 +178,9 @@ impl Worker {
         }
         drop(frames);
         self.shell.dispatch_all(&mut self.burst, &fates, &keys);
+        if let (Some(since), Some(Course::Transmit(port))) = (since, fates.last().map(|fate| fate.course)) {
+            self.sampler.follow(&self.shell.ports, port, since);
+        }
     }
 
     /// Counts a round of `cycles` TSC cycles, and the pause behind it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use sluice_engine::DropReason;
 use sluice_engine::conntrack::{FlowBudget, Reservations};
-use sluice_engine::counters::WorkerCounters;
+use sluice_engine::counters::{Counter, WorkerCounters};
 use sluice_engine::ids::{Generation, InterfaceId, PortId, Tick};
 use sluice_engine::message::{Command, Event};
 use sluice_engine::world::{
@@ -255,6 +255,10 @@ fn a_worker_routes_packets_in_order() {
     assert_eq!(counters[0].interfaces[0].rx_packets.get(), 500);
     assert_eq!(counters[0].handed_over.get(), 0);
     assert!(counters[0].busy_cycles.get() > 0);
+    let latency = &counters[0].latency;
+    let followed: u64 = latency.by_duration.iter().map(Counter::get).sum();
+    assert!((1..=3).contains(&followed), "one packet in 128: {followed}");
+    assert!((1..=counters[0].busy_cycles.get()).contains(&latency.cycles.get()), "{latency:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod frames;
 mod helpers;
 mod leases;
 mod lifecycle;
+mod metrics;
 mod nat;
 mod policy;
 mod sets;

@@ -1,5 +1,6 @@
 //! The daemon without a data plane: workers that answer as real ones do, asked over the API's socket.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 
@@ -88,11 +89,11 @@ pub(crate) fn flow(id: u64) -> FlowRecord {
     }
 }
 
-struct NoDevices;
+struct SilentDevice;
 
-impl Devices for NoDevices {
+impl Devices for SilentDevice {
     fn ports(&self) -> Vec<api::Port> {
-        Vec::new()
+        vec![api::Port::default()]
     }
 
     fn buffers(&self) -> (u32, u32) {
@@ -134,7 +135,7 @@ impl Daemon {
             mailboxes,
             cores,
             macs,
-            devices: Box::new(NoDevices),
+            devices: Box::new(SilentDevice),
             kernel,
         });
         let socket = ApiSocket::open(&folder.join("api.sock")).unwrap();
@@ -489,6 +490,23 @@ async fn metrics_have_the_names_that_dashboards_hold_on_to() {
     for name in ["sluice_policy_last_reload_timestamp_seconds ", "sluice_policy_compile_seconds "] {
         assert!(lines.iter().any(|line| line.starts_with(name)), "{name}");
     }
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_documentation_and_the_other_way_round() {
+    let daemon = Daemon::start("documented");
+    let pool = |protocol| crate::nat_pools::Used { protocol, ..crate::nat_pools::Used::default() };
+    locked(&daemon.control.pool_use).pools = vec![pool("tcp"), pool("udp")];
+    let told = crate::metrics::text(&daemon.control).unwrap();
+    let told: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+    let page = fs::read_to_string(path).unwrap();
+    // The first column of each table.
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let described: BTreeSet<&str> =
+        rows.flat_map(|row| row.split(['`', ' '])).filter(|w| !w.is_empty()).collect();
+    assert_eq!(told, described);
 }
 
 #[tokio::test]

@@ -83,6 +83,26 @@ impl Translations {
         list
     }
 
+    /// Of the addresses between these two, both included: how many flows were given, and how many different ports of those
+    /// between the other two.
+    pub(crate) fn used(&self, protocol: Protocol, of: (IpAddr, IpAddr), among: (u16, u16)) -> (u64, u64) {
+        let mut used = (0, 0);
+        let (first, last) = (usize::from(among.0), usize::from(among.1));
+        let within = |&(address, of_flow): &(IpAddr, Protocol)| {
+            of_flow == protocol && (of.0..=of.1).contains(&address)
+        };
+        for (_, source) in self.sources.iter().filter(|(key, _)| within(key)) {
+            let bits = source.ports.iter().enumerate().map(|(at, word)| {
+                let from = first.saturating_sub(at * 64).min(64) as u32;
+                let to = (last + 1).saturating_sub(at * 64).min(64) as u32;
+                let below = |bit: u32| 1_u64.checked_shl(bit).map_or(u64::MAX, |one| one - 1);
+                u64::from((word & below(to) & !below(from)).count_ones())
+            });
+            used = (used.0 + 1, used.1 + bits.sum::<u64>());
+        }
+        used
+    }
+
     /// Destinations as asked for and as given, with their flows, most flows first.
     pub(crate) fn destinations(&self) -> Vec<((End, Protocol, End), u64)> {
         let mut list: Vec<_> = self.destinations.iter().map(|(key, flows)| (*key, *flows)).collect();
@@ -128,6 +148,17 @@ mod tests {
         all.count(&translated(Status::DNAT, ([10, 0, 0, 9].into(), 1000), ([10, 9, 9, 9].into(), 8080)));
         all.count(&flow(0));
         assert_eq!(all.sources(), [((outer(1), Protocol::TCP), 3, 2), ((outer(2), Protocol::TCP), 1, 1)]);
+        for (of, among, expected) in [
+            ((1, 2), (0, 65_535), (2, 3)),
+            ((1, 2), (1001, 65_535), (2, 2)),
+            ((1, 1), (1, 1000), (1, 1)),
+            ((2, 9), (0, 65_534), (1, 0)),
+            ((3, 9), (0, 65_535), (0, 0)),
+        ] {
+            let used = all.used(Protocol::TCP, (outer(of.0), outer(of.1)), among);
+            assert_eq!(used, expected, "{of:?} {among:?}");
+        }
+        assert_eq!(all.used(Protocol::UDP, (outer(1), outer(2)), (0, 65_535)), (0, 0));
         let asked = (IpAddr::from([192, 0, 2, 7]), Some(80));
         let given = (IpAddr::from([10, 9, 9, 9]), Some(8080));
         assert_eq!(all.destinations(), [((asked, Protocol::TCP, given), 1)]);

@@ -2,17 +2,20 @@
 //!
 //! Names and labels are a contract with dashboards and alerts. Every packet received ends in exactly one of
 //! `sluice_{forwarded,delivered,answered,consumed}_packets_total` and `sluice_drops_total`, or is in
-//! `sluice_held_packets`. Counters are read one after the other while workers count on, so that sums of a busy router
+//! `sluice_held_packets`. No label holds an address, a port or anything else that the network says, so that their number
+//! is bounded by the configuration (`docs/metrics.md`, "How many"). Counters are read one after the other while workers count on, so that sums of a busy router
 //! agree to within the packets of that moment.
 
 mod family;
+mod nat;
 mod server;
+mod workers;
 
 use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 use sluice_engine::conntrack::CLASSES;
-use sluice_engine::counters::{ConntrackCounters, Counter, InterfaceCounters, POLL_BOUNDS, WorkerCounters};
+use sluice_engine::counters::{ConntrackCounters, Counter, InterfaceCounters, WorkerCounters};
 use sluice_engine::ids::InterfaceId;
 use sluice_engine::ruleset::RuleId;
 use sluice_engine::verdict::DropReason;
@@ -35,6 +38,9 @@ type DeviceField = fn(&sluice_api::Port) -> u64;
 /// Counters of one worker by drop reason.
 type Drops = fn(&WorkerCounters) -> &[Counter];
 
+/// Rules that are told, so that a policy of a hundred thousand named rules does not choke whoever asks.
+const MOST_RULES: usize = 10_000;
+
 /// A family's name, its help, and where its value is.
 type Row<F> = (&'static str, &'static str, F);
 
@@ -47,7 +53,8 @@ pub(crate) fn collect(control: &Control) -> Vec<MetricFamily> {
     packets(control, &mut families);
     conntrack(control, &mut families);
     rules(&world, &mut families);
-    workers(control, &mut families);
+    nat::pools(control, &mut families);
+    workers::collect(control, &mut families);
     policy(control, &world, &mut families);
     neighbours(control, &mut families);
     families.into_iter().map(Family::finish).collect()
@@ -119,7 +126,7 @@ fn devices(control: &Control, world: &World, families: &mut Vec<Family>) {
     }
     families.push(up);
     let (used, all) = control.devices.buffers();
-    families.push(Family::gauge("packet_buffers", "Packet buffers.").with(f64::from(all)));
+    families.push(Family::gauge("packet_buffers", "Packet buffers that there are.").with(f64::from(all)));
     families.push(Family::gauge("packet_buffers_used", "Packet buffers in use.").with(f64::from(used)));
 }
 
@@ -214,7 +221,8 @@ fn rules(world: &World, families: &mut Vec<Family>) {
     let mut packets = Family::counter("rule_packets_total", "Packets that a rule matched.");
     let mut bytes = Family::counter("rule_bytes_total", "Bytes of packets that a rule matched.");
     let ruleset = &world.ruleset;
-    for (id, rule) in (0..).map(RuleId).zip(ruleset.rules()).filter(|(_, rule)| rule.exported) {
+    let exported = (0..).map(RuleId).zip(ruleset.rules()).filter(|(_, rule)| rule.exported);
+    for (id, rule) in exported.take(MOST_RULES) {
         let place = rule.index.to_string();
         let name = rule.name.as_deref().unwrap_or(&place);
         let labels = [("table", rule.table), ("chain", &rule.chain), ("rule", name)];
@@ -225,52 +233,9 @@ fn rules(world: &World, families: &mut Vec<Family>) {
     families.extend([packets, bytes]);
 }
 
-fn workers(control: &Control, families: &mut Vec<Family>) {
-    let counters: [Row<Field<WorkerCounters>>; 8] = [
-        ("packets", "Packets that the worker's polls returned.", |c| &c.polled_packets),
-        ("fast_path_packets", "Packets that took the stored decision of their flow.", |c| &c.fast_path),
-        ("handed_over_packets", "Packets given to the worker that owns their flow.", |c| &c.handed_over),
-        ("device_hashed_packets", "Received packets that brought the device's hash along.", |c| {
-            &c.device_hashed
-        }),
-        ("busy_polls", "Polls that found packets.", |c| &c.busy_polls),
-        ("idle_polls", "Polls that found none.", |c| &c.idle_polls),
-        ("busy_cycles", "Cycles spent in polls that found packets.", |c| &c.busy_cycles),
-        ("idle_cycles", "Cycles spent in polls that found none.", |c| &c.idle_cycles),
-    ];
-    for (name, help, field) in counters {
-        let family = Family::counter(&format!("worker_{name}_total"), help);
-        families.push(by_worker(control, family, |c| field(c).get() as f64));
-    }
-    let ratio = |above: &Counter, below: &Counter| above.get() as f64 / below.get().max(1) as f64;
-    let family =
-        Family::gauge("worker_cycles_per_packet", "Cycles of busy polls for each packet, since the start.");
-    families.push(by_worker(control, family, |c| ratio(&c.busy_cycles, &c.polled_packets)));
-    let family =
-        Family::gauge("worker_packets_per_poll", "Packets for each poll that found any, since the start.");
-    families.push(by_worker(control, family, |c| ratio(&c.polled_packets, &c.busy_polls)));
-    let hertz = control.devices.cycles_per_second() as f64;
-    families.push(Family::gauge("cycles_per_second", "Clock that cycles are counted by.").with(hertz));
-    polls(control, hertz, families);
-}
-
-fn polls(control: &Control, hertz: f64, families: &mut Vec<Family>) {
-    let seconds = |cycles: &Counter| if hertz > 0.0 { cycles.get() as f64 / hertz } else { 0.0 };
-    let help = "How long polls took, with packets and without; pauses of an idle worker are left out.";
-    let mut durations = Family::histogram("worker_poll_seconds", help);
-    for (worker, counters) in control.counters.iter().enumerate() {
-        let counts: Vec<u64> = counters.polls.by_duration.iter().map(Counter::get).collect();
-        let bounds = POLL_BOUNDS.map(|micros| f64::from(micros) / 1e6);
-        let labels = [("worker", &*worker.to_string())];
-        durations.add_distribution(&labels, bounds, &counts, seconds(&counters.polls.cycles));
-    }
-    families.push(durations);
-    let longest = Family::gauge("worker_longest_poll_seconds", "The longest poll since the start.");
-    families.push(by_worker(control, longest, |c| seconds(&c.polls.longest)));
-}
-
 fn policy(control: &Control, world: &World, families: &mut Vec<Family>) {
     let last = *locked(&control.last_reload);
+    let waiting = *locked(&control.waiting);
     let gauges = [
         ("policy_generation", "Generation that workers run on.", f64::from(world.generation.0)),
         (
@@ -281,6 +246,16 @@ fn policy(control: &Control, world: &World, families: &mut Vec<Family>) {
         ("policy_last_reload_timestamp_seconds", "When the last change was tried.", last.time),
         ("policy_compile_seconds", "Time that compiling the running policy took.", last.compile_seconds),
         ("policy_rules", "Rules of the running policy.", world.ruleset.rules().len() as f64),
+        (
+            "policy_confirm_pending",
+            "1 while a policy waits to be confirmed, and goes if it is not.",
+            f64::from(u8::from(waiting.is_some())),
+        ),
+        (
+            "policy_confirm_remaining_seconds",
+            "Time that is left to confirm the policy that waits; 0 if none does.",
+            waiting.map_or(0.0, |waiting| waiting.left() as f64),
+        ),
         ("uptime_seconds", "Time since the daemon was ready.", control.started.elapsed().as_secs_f64()),
     ];
     families.extend(gauges.map(|(name, help, value)| Family::gauge(name, help).with(value)));

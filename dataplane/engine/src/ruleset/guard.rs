@@ -102,6 +102,11 @@ impl Guard {
         (self.value ^ family_bit(family)) & self.mask & IS_V6 == 0
     }
 
+    /// Whether packets that leave by an interface may match the rule.
+    pub(super) fn admits_egress(self, egress: InterfaceId) -> bool {
+        (self.value ^ u64::from(egress.0) << EGRESS) & self.mask & 0xffff << EGRESS == 0
+    }
+
     /// Whether all such packets may match the rule, or none; None: that depends.
     pub(super) fn admits_known(self, key: KnownKey) -> Option<bool> {
         let at_odds = (key.word.0 ^ self.value) & self.mask & key.known != 0;

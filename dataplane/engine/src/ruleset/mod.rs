@@ -21,6 +21,7 @@ mod memory;
 mod ports;
 mod rehearsal;
 mod settled;
+mod sources;
 mod view;
 mod walk;
 

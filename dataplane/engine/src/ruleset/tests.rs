@@ -7,7 +7,7 @@ use sluice_wire::{Addrs, Family, Fragment, LinkCast, MacAddr, Packet, Protocol, 
 
 use super::*;
 use crate::conntrack::{
-    CtInfo, CtState, Direction, OriginalTuple, Status, Template, TimeoutsId, Zone, ZoneId,
+    CtInfo, CtState, Direction, NatRange, OriginalTuple, Status, Template, TimeoutsId, Zone, ZoneId,
 };
 use crate::ids::{InterfaceId, Now, PortId};
 use crate::limit::{Limit, LimitPer};
@@ -710,4 +710,28 @@ fn a_set_gets_other_elements_and_rules_count_on() {
     assert_eq!(before.rule_counters(RuleId(0)), (2, 2), "one set of counters");
     assert!(!accepts(&other.with_address_set(addresses, of("10.0.0.3")), 81));
     assert!(accepts(&before, 80), "what runs is left alone");
+}
+
+#[test]
+fn rules_that_give_sources_are_told_with_where_their_packets_leave() {
+    let masquerade = || Action::Translate(Translate::Masquerade(None));
+    let pool = NatRange::address(ip("192.0.2.1"));
+    let out = |list: &[u16]| Test::is(Match::Egress(ids(list)));
+    let rules = [
+        (vec![out(&[1])], masquerade(), Some([false, true, false])),
+        (vec![out(&[0, 2])], masquerade(), Some([true, false, true])),
+        (vec![Test::not(Match::Egress(ids(&[0])))], masquerade(), Some([false, true, true])),
+        (vec![], Action::Translate(Translate::Snat(pool)), Some([true; 3])),
+        (vec![], Action::Translate(Translate::Dnat(pool)), None),
+        (vec![], Action::Accept, None),
+    ];
+    let mut builder = RulesetBuilder::new();
+    for (tests, action, _) in &rules {
+        builder.rule(Target::Hook(Hook::NatPostrouting), spec(tests.clone(), action.clone())).unwrap();
+    }
+    let ruleset = builder.build(1).unwrap();
+    let leaves = |rule| [0, 1, 2].map(|id| ruleset.may_leave_by(rule, InterfaceId(id)));
+    let told: Vec<_> = ruleset.source_translations().map(|(rule, _)| (rule.0, leaves(rule))).collect();
+    let expected = (0..).zip(&rules).filter_map(|(rule, (.., leaves))| Some((rule, (*leaves)?)));
+    assert_eq!(told, expected.collect::<Vec<_>>());
 }

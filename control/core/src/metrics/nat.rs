@@ -1,0 +1,53 @@
+//! How much of what translations may give is in use, as it was counted last ([`crate::nat_pools`]).
+
+use super::family::Family;
+use crate::control::Control;
+use crate::lock::locked;
+use crate::nat_pools::Used;
+
+/// A value of a pool.
+type Field = fn(&Used) -> f64;
+
+/// Families of translation.
+pub(super) fn pools(control: &Control, families: &mut Vec<Family>) {
+    let found = locked(&control.pool_use).clone();
+    let fields: [(&str, &str, Field); 2] = [
+        (
+            "nat_pool_ports",
+            "Ports (of ICMP: identifiers) of all addresses that a rule gives to sources.",
+            |used| used.ports,
+        ),
+        ("nat_pool_ports_used", "Different ports of a pool that live flows have.", |used| used.used as f64),
+    ];
+    for (name, help, field) in fields {
+        let mut family = Family::gauge(name, help);
+        for used in &found.pools {
+            let labels = [
+                ("pool", used.pool.as_str()),
+                ("interface", &used.interface),
+                ("family", used.family),
+                ("protocol", used.protocol),
+            ];
+            family.add(&labels, field(used));
+        }
+        families.push(family);
+    }
+    let gauges = [
+        (
+            "nat_uncounted_flows",
+            "Flows whose ports are not counted, since they have too many different addresses.",
+            found.uncounted as f64,
+        ),
+        (
+            "nat_reservations",
+            "Answers to flows that workers have told each other of; 0 with one worker.",
+            found.reservations as f64,
+        ),
+        (
+            "nat_counted_timestamp_seconds",
+            "When the use of ports was counted last; 0 while nothing is translated.",
+            found.time,
+        ),
+    ];
+    families.extend(gauges.map(|(name, help, value)| Family::gauge(name, help).with(value)));
+}
