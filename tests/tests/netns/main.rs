@@ -17,6 +17,7 @@ mod lifecycle;
 mod metrics;
 mod nat;
 mod policy;
+mod prometheus;
 mod sets;
 mod tracking;
 mod traffic;
