@@ -1,7 +1,10 @@
 //! Helpers under real programs: vsftpd with curl and lftp, tftpd-hpa with its client; both families, with NAT and without,
 //! one and two workers.
 
-use sluice_tests::{Daemon, Lab, Process, SystemFile, text};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sluice_tests::{Daemon, Lab, Process, SystemFile, program, text};
 
 /// Nothing comes in but what the helpers announced, and that as narrow as they can say it.
 const GUARDED: &str = r"
@@ -158,4 +161,54 @@ fn tftp_with_two_workers() {
 #[test]
 fn tftp_with_masquerade() {
     tftp(&format!("{GUARDED}{MASQUERADE}"), 1);
+}
+
+/// Expectations as they come and go, in the lines of `conntrack -E expect`.
+#[test]
+fn expectations_are_told_as_they_come_and_go() {
+    let lab = Lab::new();
+    let _vsftpd = vsftpd(&lab);
+    let daemon = Daemon::start(&lab, &SystemFile::workers(2), &format!("{GUARDED}{MASQUERADE}"));
+    let (bin, socket) = (program("sluice"), lab.dir().join("api.sock"));
+    let argv = [&bin, "--socket", &socket.to_string_lossy(), "conntrack", "expect", "watch"];
+    let mut watch = lab.spawn("router", &argv);
+    // It says nothing when it begins to watch: files are fetched until it does.
+    daemon.wait_until(|| {
+        curl(&lab, SERVERS[0], &["-P", "-"]);
+        !watch.log().is_empty()
+    });
+    let before = watch.log().len();
+    curl(&lab, SERVERS[0], &["--disable-epsv"]);
+    curl(&lab, SERVERS[0], &["-P", "-"]);
+    // As `conntrack -E expect` tells them; ports and what is left of the time are of the moment.
+    let told = || without_numbers(watch.log().get(before..).unwrap_or_default());
+    daemon.wait_until(|| told().len() >= 4);
+    let lines = |ends: &str| {
+        ["[NEW]", "[DESTROY]"].map(|kind| {
+            format!(
+                "{kind} # proto=6 {ends} sport=0 dport=# mask-src=255.255.255.255 mask-dst=255.255.255.255 sport=0 \
+                 dport=65535 master-src=10.1.0.2 master-dst=10.2.0.2 sport=# dport=21 class=0 helper=ftp"
+            )
+        })
+    };
+    let (passive, active) = (lines("src=10.1.0.2 dst=10.2.0.2"), lines("src=10.2.0.2 dst=10.2.0.1"));
+    assert_eq!(told(), [passive, active].concat());
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.wait(Duration::from_secs(3)), Some(0));
+    assert!(watch.log().contains("expectation events have been shown."), "{}", watch.log());
+    daemon.stop();
+}
+
+/// Lines of events without ports and times that nobody chose.
+fn without_numbers(lines: &str) -> Vec<String> {
+    let word = |word: &str| match word.split_once('=') {
+        Some((name @ ("sport" | "dport"), port))
+            if port.parse::<u16>().is_ok_and(|port| port > 21 && port < 65535) =>
+        {
+            format!("{name}=#")
+        }
+        None if word.parse::<u32>().is_ok() => "#".to_owned(),
+        _ => word.to_owned(),
+    };
+    lines.lines().map(|line| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")).collect()
 }

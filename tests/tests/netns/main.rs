@@ -19,6 +19,7 @@ mod nat;
 mod policy;
 mod prometheus;
 mod sets;
+mod telephony;
 mod tracking;
 mod traffic;
 
