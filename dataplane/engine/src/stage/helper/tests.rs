@@ -2,6 +2,7 @@
 //! workers.
 
 mod pptp;
+mod sip;
 
 use sluice_wire::build::{self, Tcp};
 use sluice_wire::{Protocol, TcpFlags};
