@@ -25,6 +25,8 @@
 //! | `GET /v1/sets/NAME` | | [`Set`], all of it; 404 if there is none |
 //! | `POST /v1/sets` | [`SetChange`] | [`SetReply`]; 422 if there is no such set or element |
 //! | `POST /v1/explain` | [`ExplainRequest`] | [`Explanation`]; 422 if there is no such packet |
+//! | `POST /v1/capture` | [`CaptureRequest`] | pcapng without end; 409 if too many are under way, 422 if the filter is refused |
+//! | `POST /v1/trace` | [`TraceRequest`] | NDJSON without end: a [`TraceLine`] a line; 409 if another one runs, 422 if the filter is refused |
 //! | `GET /v1/config` | | [`ConfigView`] |
 //! | `POST /v1/conntrack/list` | [`FlowFilter`] | NDJSON: a [`Flow`] a line, then one [`ListEnd`] |
 //! | `GET /v1/conntrack/count` | | [`FlowCount`] |
@@ -40,6 +42,7 @@
 //!
 //! A listing that ends without [`ListEnd`] was cut short: the daemon stopped, or the reader was too slow.
 
+mod capture;
 mod expect;
 mod explain;
 mod flows;
@@ -47,8 +50,10 @@ mod nat;
 mod policy;
 mod show;
 mod top;
+mod trace;
 mod watch;
 
+pub use capture::{BpfInstruction, CaptureRequest, PacketFilter};
 pub use expect::{Expectation, ExpectationEvent, ExpectationFilter, ExpectationWatchLine, ExpectationsEnd};
 pub use explain::{ExplainRequest, ExplainedChain, ExplainedMatch, ExplainedRule, Explanation, Step};
 pub use flows::{
@@ -65,6 +70,7 @@ pub use show::{
     Worker,
 };
 pub use top::{Top, TopKey, TopRequest, TopRow};
+pub use trace::{Trace, TraceLine, TraceMissing, TraceRequest, TraceRule, TraceStep};
 pub use watch::{EventKind, FlowEvent, Lost, WatchLine, WatchRequest};
 
 /// Bytes of the largest request body: a policy document of 64 MiB, escaped as JSON.

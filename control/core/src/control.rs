@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::boot::{Boot, Launch};
+use crate::capture::Captures;
 use crate::confirm::Waiting;
 use crate::devices::Devices;
 use crate::history::{History, digest};
@@ -71,6 +73,9 @@ pub struct Control {
     pub(crate) history: Mutex<History>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) captures: Captures,
+    /// Whether a trace is under way.
+    pub(crate) tracing: AtomicBool,
     pub(crate) publisher: Publisher,
     pub(crate) neighbours: Mutex<Table>,
     /// Addresses and routes that came from the kernel.
@@ -146,6 +151,8 @@ impl Control {
             history: Mutex::new(boot.history),
             publisher: Publisher::new(Arc::clone(&workers), launch.world, launch.reservations),
             watchers: Watchers::new(Arc::clone(&workers)),
+            captures: Captures::default(),
+            tracing: AtomicBool::new(false),
             workers,
             neighbours: Mutex::new(launch.neighbours),
             learned: Mutex::default(),
@@ -279,11 +286,16 @@ impl Control {
 
     /// What a rule's lines begin with.
     fn log_prefix(&self, generation: Generation, rule: RuleId) -> String {
+        let ruleset = self.ruleset_of(generation);
+        let rule = ruleset.as_ref().and_then(|ruleset| ruleset.rules().get(rule.0 as usize));
+        rule.and_then(|rule| rule.log_prefix.as_deref()).unwrap_or_default().to_owned()
+    }
+
+    /// The ruleset of a generation, if it is not too long ago.
+    pub(crate) fn ruleset_of(&self, generation: Generation) -> Option<Arc<Ruleset>> {
         let rulesets = locked(&self.rulesets);
         // Generations of other changes lie between those of policies.
-        let ruleset = rulesets.iter().rev().find(|(of, _)| *of <= generation);
-        let rule = ruleset.and_then(|(_, ruleset)| ruleset.rules().get(rule.0 as usize));
-        rule.and_then(|rule| rule.log_prefix.as_deref()).unwrap_or_default().to_owned()
+        rulesets.iter().rev().find(|(of, _)| *of <= generation).map(|(_, ruleset)| Arc::clone(ruleset))
     }
 }
 

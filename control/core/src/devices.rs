@@ -10,6 +10,9 @@ pub trait Devices: Send + Sync + 'static {
     /// Packet buffers: how many are in use, and how many there are.
     fn buffers(&self) -> (u32, u32);
 
+    /// The time on the workers' clock now, in nanoseconds since the data plane's start.
+    fn nanos(&self) -> u64;
+
     /// Cycles a second of the clock that workers count their time by.
     fn cycles_per_second(&self) -> u64;
 }

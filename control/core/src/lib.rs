@@ -17,12 +17,14 @@
 //! | `flows`, `watch` | listing, deleting and changing flows; their events |
 //! | `learned` | addresses and routes of the kernel |
 //! | `nat_pools` | how much of what translations may give is in use |
+//! | `capture`, `trace` | copies of packets on their way to a file; what becomes of packets, told |
 //! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
 pub mod api;
 mod apply;
 mod boot;
+mod capture;
 mod confirm;
 mod connection;
 mod control;
@@ -42,6 +44,7 @@ mod publisher;
 mod recheck;
 mod sets;
 pub mod system;
+mod trace;
 mod watch;
 mod workers;
 

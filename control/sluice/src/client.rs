@@ -79,6 +79,17 @@ impl Client {
         each(None)
     }
 
+    /// `POST path`, the answer as it comes.
+    pub(crate) async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Stream, Failure> {
+        let response = self.send(Method::POST, path, encode(body)?).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Stream { response, socket: self.socket.clone(), last: 0 });
+        }
+        let bytes = whole(response).await?;
+        Err(Failure::No(Some(refusal(status, &bytes).error)))
+    }
+
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| {
             let hint = match e.kind() {
@@ -105,6 +116,35 @@ impl Client {
 
     fn broken(&self, e: &hyper::Error) -> Failure {
         Failure::CouldNotAsk(format!("connection to {} broke: {e}", self.socket.display()))
+    }
+}
+
+/// An answer that comes bit by bit.
+pub(crate) struct Stream {
+    response: Response<Incoming>,
+    socket: PathBuf,
+    /// Bytes of the last bit.
+    last: usize,
+}
+
+impl Stream {
+    /// The next bytes; None at the end. Nothing is lost if it is not waited for to the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(frame) = self.response.frame().await {
+            let frame = frame.map_err(|e| {
+                Failure::CouldNotAsk(format!("connection to {} broke: {e}", self.socket.display()))
+            })?;
+            if let Ok(data) = frame.into_data() {
+                self.last = data.len();
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is most likely nothing more to be had at once.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.last < 4096
     }
 }
 

@@ -3,6 +3,7 @@
 //! Exit code 0: done; 1: the answer is no (a policy is refused, a test failed); 2: could not ask.
 
 mod client;
+mod packet_filter;
 mod print;
 mod screen;
 mod table;
@@ -15,7 +16,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use client::Client;
-use verbs::{conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top};
+use verbs::{
+    capture, conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top, trace,
+};
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
@@ -66,6 +69,10 @@ enum Verb {
     Show(show::ShowArgs),
     /// Look at and change tracked connections, with the options of conntrack-tools.
     Conntrack(Box<conntrack::ConntrackArgs>),
+    /// Follow live packets, stage by stage: tracking, translation, route, rules that matched, verdict.
+    Trace(trace::TraceArgs),
+    /// Write packets seen or dropped to a file for tcpdump and Wireshark, with the reason of each drop.
+    Capture(capture::CaptureArgs),
     /// Show what the router is doing now: interfaces, workers, flows, drops, busiest rules and talkers.
     Top(top::TopArgs),
 }
@@ -129,6 +136,8 @@ async fn run(args: Args) -> Outcome {
         Verb::Manual(a) => manual::manual(&a, Args::command()),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
         Verb::Conntrack(a) => conntrack::conntrack(&client, *a, args.json).await,
+        Verb::Trace(a) => trace::trace(&client, &a, args.json).await,
+        Verb::Capture(a) => capture::capture(&client, &a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,
     }
 }

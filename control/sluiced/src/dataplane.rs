@@ -139,6 +139,10 @@ impl Devices for Running {
         self.ask(Dataplane::buffers)
     }
 
+    fn nanos(&self) -> u64 {
+        self.ask(|dataplane| dataplane.now().nanos)
+    }
+
     fn cycles_per_second(&self) -> u64 {
         self.ask(Dataplane::tsc_hz)
     }

@@ -16,9 +16,10 @@ use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 use crate::conntrack::{ActionId, Conntrack, CtState, Direction, FlowHandle, Status, Stored};
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
-use crate::ruleset::{Counted, CounterId, Effects};
+use crate::ruleset::{Counted, Effects};
 use crate::stage::link::LinkHeader;
 use crate::stage::stateless::Plans;
+use crate::trace::Step;
 use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{Interfaces, NeighbourKey, NeighbourState, World};
@@ -256,6 +257,11 @@ pub(crate) fn replay(
     for &rule in decision.counted.ids() {
         bench.world.ruleset.count(bench.worker, rule, 1, u64::from(length));
     }
+    if let Some(trace) = &mut bench.trace {
+        trace.note(Step::Tracked { state, direction, begins: false });
+        trace.stored(&decision.counted, packet);
+        trace.flow = bench.conntrack.record(bench.now, flow);
+    }
     bench.counters.fast_path.add(1);
     Some(verdict)
 }
@@ -279,8 +285,8 @@ fn translate(
 impl Decision {
     /// The rules that it counts for.
     #[inline]
-    pub fn counted(&self) -> &[CounterId] {
-        self.counted.ids()
+    pub fn counted(&self) -> &Counted {
+        &self.counted
     }
 
     /// What is done.

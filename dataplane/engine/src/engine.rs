@@ -1,5 +1,6 @@
 //! One worker's engine: its shard of flows, its view of the world, its counters, and what it is asked to do.
 
+mod follow;
 mod fragments;
 mod passes;
 
@@ -18,6 +19,7 @@ use crate::message::Cursor;
 use crate::reassembly::{Assembly, Reassembly};
 use crate::stage::link::LinkHeader;
 use crate::stage::{answer, defrag, nat, settle};
+use crate::trace::{Trace, TraceOrder, Tracer};
 use crate::transit::{Bench, Destination, Egress, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
@@ -60,6 +62,8 @@ pub struct Engine {
     borrowed: Option<Cursor>,
     /// As many as a burst can have; written over by each.
     arrivals: Vec<Arrival>,
+    /// Someone wants to know what becomes of some packets.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// The least memory for fragments of one worker: four of the longest datagrams.
@@ -84,6 +88,7 @@ impl Engine {
             scratch: vec![0; answer::SCRATCH],
             borrowed: None,
             arrivals: std::iter::repeat_with(Arrival::none).take(BURST).collect(),
+            tracer: None,
         }
     }
 
@@ -115,8 +120,27 @@ impl Engine {
 
     /// Judges a burst: afterwards every frame has a verdict other than [`crate::Verdict::Pending`].
     pub fn process(&mut self, now: Now, burst: &mut [Frame<'_>], out: &mut dyn Outbox) {
+        match self.tracer {
+            None => self.judge(now, burst, out, None),
+            Some(_) => self.follow(now, burst, out),
+        }
+    }
+
+    /// Follows packets from now on, or none any more.
+    pub fn trace(&mut self, order: Option<TraceOrder>) {
+        self.tracer = order.map(|order| Box::new(Tracer::new(order)));
+    }
+
+    #[inline]
+    fn judge<'a>(
+        &'a mut self,
+        now: Now,
+        burst: &mut [Frame<'_>],
+        out: &'a mut dyn Outbox,
+        trace: Option<&'a mut Trace>,
+    ) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        let mut bench = self.bench(now, out);
+        let mut bench = Bench { trace, ..self.bench(now, out) };
         for frames in burst.chunks_mut(BURST) {
             let count = passes::admit_all(&mut bench, frames, &mut arrivals);
             let arrived = arrivals.get_mut(..count).unwrap_or_default();
@@ -230,6 +254,7 @@ impl Engine {
             assembly: &mut self.assembly,
             scratch: &mut self.scratch,
             out,
+            trace: None,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! on plain byte slices.
 
 pub mod arch;
+pub mod bpf;
+pub mod capture;
 pub mod conntrack;
 pub mod counters;
 mod decision;
@@ -21,6 +23,7 @@ pub mod ruleset;
 mod stage;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod transit;
 pub mod verdict;
 pub mod world;

@@ -5,10 +5,12 @@
 
 use std::sync::Arc;
 
+use crate::capture::{CaptureId, Order};
 use crate::conntrack::{
     ExpectationFilter, ExpectationRecord, FlowChange, FlowFilter, FlowId, FlowRecord, Watch,
 };
 use crate::ids::{Generation, InterfaceId, WorkerId};
+use crate::trace::TraceOrder;
 use crate::world::{NeighbourKey, World};
 
 /// Names a request so that its answer finds the asker.
@@ -96,6 +98,12 @@ pub enum Command {
     },
     /// Tell what happens to flows from now on, or nothing any more.
     Watch(Option<Watch>),
+    /// Copy packets from now on.
+    Capture(Box<Order>),
+    /// No more.
+    EndCapture(CaptureId),
+    /// Follow packets from now on, or none any more.
+    Trace(Option<Box<TraceOrder>>),
     /// Leave the poll loop.
     Stop,
 }

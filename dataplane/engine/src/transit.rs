@@ -12,6 +12,7 @@ use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::reassembly::{Assembly, Reassembly, Shape};
 use crate::ruleset::Effects;
 use crate::stage::settle;
+use crate::trace::{Step, Trace};
 use crate::verdict::Verdict;
 use crate::world::{Interface, NeighbourKey, World};
 
@@ -30,6 +31,8 @@ pub(crate) struct Bench<'a> {
     /// Where the router builds packets of its own; empty while one of them is under way.
     pub scratch: &'a mut Vec<u8>,
     pub out: &'a mut dyn Outbox,
+    /// Where stages put down what they do, of a packet that is followed.
+    pub trace: Option<&'a mut Trace>,
 }
 
 /// Who sent a packet.
@@ -198,11 +201,17 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             self.mapping = self.bench.conntrack.mapping(place.flow);
         }
         self.ct = info.or(const { Some(CtInfo::without_flow(CtState::Invalid)) });
+        if let Some(CtInfo { state, direction, .. }) = self.ct {
+            self.bench.note(Step::Tracked { state, direction, begins: self.begins.is_some() });
+        }
     }
 
     /// The end of its path: counts it for the rules that it met, gives back a flow that did not begin, stores what
     /// was decided for the flow's next packet.
     pub fn finish(&mut self, verdict: Verdict) -> Verdict {
+        if let (Some(_), Some(place)) = (&self.bench.trace, self.flow) {
+            self.bench.note_flow(place.flow);
+        }
         settle::rules(self.bench, &self.effects, self.packet.length());
         decision::remember(self, verdict);
         if let Some(pending) = self.begins.take() {

@@ -15,6 +15,7 @@ use sluice_engine::world::Interfaces;
 use sluice_rte::{Burst, Eal, Error, Mempool, RingConsumer, RxQueue, TxQueue, spsc_ring};
 
 use crate::account::Account;
+use crate::capture::Captures;
 use crate::clock::Clock;
 use crate::config::{Idle, StartConfig};
 use crate::exit::{Exit, Way};
@@ -138,7 +139,7 @@ impl Plan<'_> {
             ways.push(Way::Ring(producer));
         }
         for (seat, way) in seats.iter_mut().zip(ways) {
-            seat.take_exit(outlet, Exit::new(way));
+            seat.take_exit(outlet, Exit::new(way, outlet));
         }
         Ok(())
     }
@@ -180,6 +181,7 @@ impl Seat {
                 pool: outfit.pool,
                 notices: Notices::new(outfit.events),
                 account,
+                captures: Captures::new(Arc::clone(&world.interfaces)),
             },
             inputs: self.inputs,
             rings: self.rings,

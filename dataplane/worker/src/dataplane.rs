@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use sluice_engine::Outlet;
-use sluice_engine::ids::PortId;
+use sluice_engine::ids::{Now, PortId};
 use sluice_engine::message::{Command, Event};
 use sluice_rte::{Eal, EalConfig, LogLevel, Mempool, SocketId, StartedPort, tsc};
 use sluice_wire::MacAddr;
@@ -116,6 +116,7 @@ pub struct Dataplane {
     devices: Vec<StartedPort>,
     pool: Mempool,
     tsc_hz: u64,
+    clock: Clock,
 }
 
 impl Dataplane {
@@ -154,6 +155,11 @@ impl Dataplane {
     /// Packet buffers in use and in all. Walks DPDK's caches: for a scrape, not for each packet.
     pub fn buffers(&self) -> (u32, u32) {
         (self.pool.in_use(), self.pool.size())
+    }
+
+    /// The time as workers have it: since the start.
+    pub fn now(&self) -> Now {
+        self.clock.at(tsc())
     }
 
     /// Cycles a second of the clock that `busy_cycles` and `idle_cycles` count.
@@ -231,8 +237,16 @@ impl Opened {
         let (event_sender, events) = bounded(notice::CAPACITY);
         let (ready, polling) = bounded(workers);
         let hold_capacity = HOLD.min(pool.size() / 16 / workers_u32(workers));
-        let mut plane =
-            Dataplane { commands: Vec::new(), events, ports, threads: Vec::new(), devices, pool, tsc_hz };
+        let mut plane = Dataplane {
+            commands: Vec::new(),
+            events,
+            ports,
+            threads: Vec::new(),
+            devices,
+            pool,
+            tsc_hz,
+            clock,
+        };
         for ((seat, counters), core) in seats.into_iter().zip(&config.counters).zip(&opened.workers) {
             let (sender, commands) = bounded(COMMANDS);
             let outfit = Outfit {

@@ -8,6 +8,7 @@
 
 mod account;
 mod assemble;
+mod capture;
 mod clock;
 mod config;
 mod dataplane;

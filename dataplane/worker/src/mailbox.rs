@@ -84,6 +84,9 @@ impl Worker {
                 self.shell.notices.answer(Event::Expectations { request, worker, next, batch });
             }
             Command::Watch(watch) => self.engine.conntrack().watch(watch),
+            Command::Capture(order) => self.shell.captures.begin(*order),
+            Command::Trace(order) => self.engine.trace(order.map(|order| *order)),
+            Command::EndCapture(id) => self.shell.captures.end(id),
             Command::Stop => {}
         }
     }
@@ -139,6 +142,9 @@ impl Worker {
                 self.engine.release(self.shell.now, &mut frame, key);
             } else {
                 self.engine.unreachable(self.shell.now, &mut frame, key, &mut self.shell);
+                if self.shell.captures.are_running() {
+                    self.shell.captures.given_up(key.interface, &frame);
+                }
             }
             let mut keys = Keys::new();
             let fate = Fate::of(&frame, &mut keys);

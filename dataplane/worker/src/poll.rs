@@ -53,6 +53,16 @@ enum Arrival {
     HandedOver,
 }
 
+impl Arrival {
+    /// Where all of them came from, if it is one place.
+    fn source(self) -> Option<Source> {
+        match self {
+            Arrival::Here(source) => Some(source),
+            Arrival::HandedOver => None,
+        }
+    }
+}
+
 impl Worker {
     /// Polls until [`Command::Stop`]; calls `polling` after the first round.
     pub(crate) fn run(&mut self, polling: impl FnOnce()) {
@@ -61,6 +71,7 @@ impl Worker {
         let mut then = tsc();
         loop {
             self.shell.now = self.clock.at(then);
+            self.shell.captures.tick(self.shell.now);
             let packets = self.round();
             let go_on = self.mailbox();
             let moved = self.shell.flush();
@@ -146,7 +157,7 @@ impl Worker {
         let mut fit = Burst::new();
         for mbuf in self.burst.drain() {
             match unfit(&mbuf, longest) {
-                Some(reason) => self.shell.account.unfit(Source::of(&mbuf), &mbuf, reason),
+                Some(reason) => self.shell.unfit(&mbuf, reason),
                 // As much room as the burst has.
                 None => drop(fit.push(mbuf)),
             }
@@ -162,6 +173,9 @@ impl Worker {
             Arrival::Here(source) => Some((arrived(source), port(source, ports))),
             Arrival::HandedOver => None,
         };
+        if self.shell.captures.are_running() {
+            self.shell.captures.stage(&self.burst, arrival.source());
+        }
         let mut frames = ArrayVec::<Frame<'_>, { Burst::CAPACITY }>::new();
         for mbuf in self.burst.iter_mut() {
             let (origin, port) = here.unwrap_or_else(|| {
@@ -172,6 +186,9 @@ impl Worker {
             let _ = frames.try_push(frame(mbuf, origin, port));
         }
         self.engine.process(self.shell.now, &mut frames, &mut self.shell);
+        if self.shell.captures.are_running() {
+            self.shell.captures.judged(&frames);
+        }
         let (mut fates, mut keys) = (Fates::new(), Keys::new());
         for frame in &frames {
             let _ = fates.try_push(Fate::of(frame, &mut keys));

@@ -1,6 +1,7 @@
 //! A worker's ways out, behind the engine's [`Outbox`]: to the wire, to the taps, to other workers, to control.
 
 use arrayvec::ArrayVec;
+use sluice_engine::capture::{Fate as CaptureFate, Way};
 use sluice_engine::ids::{InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::LogRecord;
 use sluice_engine::world::NeighbourKey;
@@ -8,6 +9,7 @@ use sluice_engine::{DropReason, Frame, Origin, Outbox, Outlet, Verdict};
 use sluice_rte::{Burst, Mbuf, Mempool, RingConsumer, RingProducer};
 
 use crate::account::Account;
+use crate::capture::Captures;
 use crate::exit::Exit;
 use crate::hold::Hold;
 use crate::notice::Notices;
@@ -55,6 +57,7 @@ pub(crate) struct Shell {
     pub(crate) pool: Mempool,
     pub(crate) notices: Notices,
     pub(crate) account: Account,
+    pub(crate) captures: Captures,
 }
 
 /// What the engine decided of one packet, small: a burst of these is written and read once.
@@ -164,7 +167,7 @@ impl Shell {
             moved += self.relay(at);
         }
         for exit in self.ports.iter_mut().chain(self.taps.iter_mut().flatten()) {
-            moved += exit.flush();
+            moved += exit.flush(&mut self.captures);
         }
         for peer in self.peers.iter_mut().flatten() {
             let count = peer.flush();
@@ -189,30 +192,47 @@ impl Shell {
     #[inline]
     fn transmit(&mut self, port: PortId, mbuf: Mbuf) {
         let Some(exit) = self.ports.get_mut(usize::from(port.0)) else { return };
-        if let Err(mbuf) = exit.push(mbuf) {
-            self.account.not_sent(&mbuf);
+        if let Err(mbuf) = exit.push(mbuf, &mut self.captures) {
+            self.not_sent(port, &mbuf);
         }
     }
 
     #[inline]
     fn transmit_all(&mut self, port: PortId, burst: &mut Burst) {
         if let Some(exit) = self.ports.get_mut(usize::from(port.0)) {
-            exit.append(burst);
+            exit.append(burst, &mut self.captures);
         }
         for mbuf in burst.drain() {
-            self.account.not_sent(&mbuf);
+            self.not_sent(port, &mbuf);
+        }
+    }
+
+    /// Counts a packet that finds no room at the port it was to leave by.
+    #[cold]
+    fn not_sent(&mut self, port: PortId, mbuf: &Mbuf) {
+        self.account.not_sent(mbuf);
+        if self.captures.are_running() {
+            self.captures.dropped(port, Way::Out, mbuf, DropReason::TxQueue);
         }
     }
 
     #[inline]
     fn deliver(&mut self, interface: InterfaceId, mbuf: Mbuf) {
         let refused = match self.taps.get_mut(usize::from(interface.0)) {
-            Some(Some(tap)) => tap.push(mbuf).err(),
+            Some(Some(tap)) => tap.push(mbuf, &mut self.captures).err(),
             // A port without taps has no sockets behind it: as a tap that takes nothing.
             _ => Some(mbuf),
         };
         if let Some(mbuf) = refused {
             self.account.not_delivered(&mbuf);
+            if self.captures.are_running() {
+                self.captures.put(
+                    interface,
+                    Way::In,
+                    CaptureFate::Dropped(DropReason::TapQueue),
+                    mbuf.data(),
+                );
+            }
         }
     }
 
@@ -229,7 +249,34 @@ impl Shell {
             _ => Some(mbuf),
         };
         if let Some(mbuf) = refused {
-            self.account.dropped(Source::of(&mbuf), DropReason::HandoverRing);
+            self.lost(&mbuf, DropReason::HandoverRing);
+        }
+    }
+
+    /// Counts a packet that the device delivered and that is not fit for the engine to see.
+    #[cold]
+    pub(crate) fn unfit(&mut self, mbuf: &Mbuf, reason: DropReason) {
+        self.account.unfit(Source::of(mbuf), mbuf, reason);
+        self.show_lost(mbuf, reason);
+    }
+
+    /// Counts a packet that is as it came.
+    #[cold]
+    fn lost(&mut self, mbuf: &Mbuf, reason: DropReason) {
+        self.account.dropped(Source::of(mbuf), reason);
+        self.show_lost(mbuf, reason);
+    }
+
+    fn show_lost(&mut self, mbuf: &Mbuf, reason: DropReason) {
+        let source = Source::of(mbuf);
+        if self.captures.are_running() {
+            match source {
+                Source::Wire(port) => self.captures.dropped(port, Way::In, mbuf, reason),
+                Source::Local(tap) => {
+                    self.captures.put(tap, Way::Out, CaptureFate::Dropped(reason), mbuf.data())
+                }
+                Source::Made => {}
+            }
         }
     }
 
@@ -252,6 +299,10 @@ impl Shell {
         };
         if let Some(mbuf) = lost {
             self.account.dropped(Source::of(&mbuf), DropReason::NeighbourQueue);
+            if self.captures.are_running() {
+                let fate = CaptureFate::Dropped(DropReason::NeighbourQueue);
+                self.captures.put(key.interface, Way::Out, fate, mbuf.data());
+            }
         }
         kept
     }
@@ -280,9 +331,12 @@ impl Outbox for Shell {
         mbuf.extend(u16::try_from(len).ok()?)?;
         Tag::new(None, None).mark(&mut mbuf);
         let placed = match outlet {
-            Outlet::Wire(port) => self.ports.get_mut(usize::from(port.0))?.push_mut(mbuf).ok(),
+            Outlet::Wire(port) => {
+                self.ports.get_mut(usize::from(port.0))?.push_mut(mbuf, &mut self.captures).ok()
+            }
             Outlet::Tap(interface) => {
-                self.taps.get_mut(usize::from(interface.0))?.as_mut()?.push_mut(mbuf).ok()
+                let tap = self.taps.get_mut(usize::from(interface.0))?.as_mut()?;
+                tap.push_mut(mbuf, &mut self.captures).ok()
             }
             Outlet::Hold(key) => self.keep(key, mbuf).then(|| self.hold.newest_mut(&key))?,
             Outlet::Worker { worker, from, port } => {

@@ -3,6 +3,7 @@
 //! Needs root and the release build of both programs. Tests run one after the other (`--test-threads=1`): a machine
 //! of two cores cannot give several routers their time.
 
+mod capture;
 mod confirm;
 mod conntrack;
 mod control;
@@ -20,6 +21,7 @@ mod policy;
 mod prometheus;
 mod sets;
 mod telephony;
+mod trace;
 mod tracking;
 mod traffic;
 

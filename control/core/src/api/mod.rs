@@ -3,12 +3,14 @@
 //! Who may connect is the socket's mode (0660, group `sluice` where there is one). A client is held to bounds that keep
 //! it from harming more than itself: the size of a body, the number of connections, and how long it may stand still.
 
+mod capture;
 mod conntrack;
 mod expect;
 mod nat;
 mod show;
 mod socket;
 mod top;
+mod trace;
 
 use std::sync::Arc;
 
@@ -61,6 +63,8 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/sets", get(show::sets).post(change_set))
         .route("/v1/sets/{name}", get(show::set))
         .route("/v1/explain", post(explain))
+        .route("/v1/capture", post(capture::capture))
+        .route("/v1/trace", post(trace::trace))
         .route("/v1/config", get(show::config))
         .route("/v1/conntrack/list", post(conntrack::list))
         .route("/v1/conntrack/count", get(conntrack::count))

@@ -100,6 +100,10 @@ impl Devices for SilentDevice {
         (1, 2)
     }
 
+    fn nanos(&self) -> u64 {
+        0
+    }
+
     fn cycles_per_second(&self) -> u64 {
         1
     }

@@ -1,5 +1,6 @@
 //! One file a group of verbs.
 
+pub(crate) mod capture;
 pub(crate) mod conntrack;
 pub(crate) mod explain;
 pub(crate) mod history;
@@ -12,3 +13,4 @@ pub(crate) mod show;
 pub(crate) mod simulate;
 pub(crate) mod stats;
 pub(crate) mod top;
+pub(crate) mod trace;

@@ -6,7 +6,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::filter::{FlowChange, FlowFilter};
 use super::flow::Flow;
-use super::info::{Direction, Status};
+use super::info::{Direction, FlowHandle, Status};
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::shared::Shared;
 use super::table::Table;
@@ -55,6 +55,14 @@ impl Position {
 }
 
 impl Conntrack {
+    /// A flow as it is now, by value; None for a handle that never was one.
+    pub(crate) fn record(&self, now: Now, flow: FlowHandle) -> Option<FlowRecord> {
+        match flow.family {
+            Family::V4 => Some(self.v4.describe(&self.shared, now, flow.index, self.v4.flow(flow.index)?)),
+            Family::V6 => Some(self.v6.describe(&self.shared, now, flow.index, self.v6.flow(flow.index)?)),
+        }
+    }
+
     /// Fills `batch` up to its capacity with flows that match, from `cursor` on; None at the end. Looks at a bounded
     /// number of flows, so a batch may come back empty with more to follow.
     pub fn list(

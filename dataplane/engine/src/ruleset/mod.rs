@@ -86,6 +86,15 @@ pub struct RuleInfo {
     pub log_prefix: Option<Arc<str>>,
 }
 
+/// What a counter counts.
+#[derive(Clone, Copy, Debug)]
+pub enum Counts<'r> {
+    /// Packets that matched this rule.
+    Rule(&'r RuleInfo),
+    /// Packets that no rule at this hook decided about.
+    Policy(Hook),
+}
+
 /// The compiled policy: shared by all workers. The default one accepts everything and counts nothing. A clone shares all
 /// of it, counters too.
 #[derive(Clone, Debug, Default)]
@@ -237,6 +246,14 @@ impl Ruleset {
     /// All rules by [`RuleId`]: the hooks' chains in the order of [`Hook::ALL`], then user chains.
     pub fn rules(&self) -> &[RuleInfo] {
         &self.infos
+    }
+
+    /// What a counter counts; None for one of another policy.
+    pub fn counts(&self, id: CounterId) -> Option<Counts<'_>> {
+        match (id.0 as usize).checked_sub(self.infos.len()) {
+            None => self.infos.get(id.0 as usize).map(Counts::Rule),
+            Some(hook) => Hook::ALL.get(hook).map(|hook| Counts::Policy(*hook)),
+        }
     }
 
     /// Packets and bytes that matched a rule, over all workers.

@@ -19,6 +19,7 @@ use crate::frame::{Frame, Origin, Outlet, RxChecksum};
 use crate::ids::{InterfaceId, PortId};
 use crate::pipeline;
 use crate::stage::settle;
+use crate::trace::Step;
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, Target};
@@ -188,6 +189,7 @@ pub(crate) fn dispatch(
     attached: Option<Attached>,
 ) -> bool {
     let Ok(Parsed::Ip(mut packet)) = parse(frame.bytes()) else { return false };
+    bench.note(Step::Answer);
     let mut t = Transit::new(bench, frame, &mut packet, Sender::Router);
     t.destination = destination;
     t.ct = attached.map(|about| about.ct);

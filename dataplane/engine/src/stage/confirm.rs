@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use crate::conntrack::{CtState, Direction};
 use crate::pipeline::Step;
+use crate::trace::Step as Told;
 use crate::transit::{Destination, InFlow, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -28,6 +29,7 @@ fn enter(t: &mut Transit<'_, '_, '_>) -> Step {
     match t.bench.conntrack.confirm(t.bench.now, settings, pending) {
         Ok(flow) => {
             t.flow = Some(InFlow { flow, direction: Direction::Original, state: CtState::New });
+            t.bench.note(Told::Entered);
             ControlFlow::Continue(())
         }
         Err(reason) => ControlFlow::Break(Verdict::Drop(reason)),

@@ -34,12 +34,14 @@ pub(crate) fn at(t: &mut Transit<'_, '_, '_>, hook: Hook) -> Step {
         tally: tally.as_ref(),
         rehearsed: false,
     };
+    let before = t.effects.counted.ids().len();
     let decision = world.ruleset.evaluate(hook, &mut view, &mut t.effects);
     (t.mark, t.ct) = (view.mark, view.ct);
     let charges = tally.map(|tally| tally.charges());
     if let Some(charges) = charges {
         keep_charges(t, charges);
     }
+    t.bench.note_hook(hook, (&t.effects, before), decision, t.mark);
     set_flow_mark(t);
     if let (Some(begins), Some(assigned)) = (&mut t.begins, t.effects.template.helper) {
         begins.assign(assigned);

@@ -130,6 +130,7 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
     if let Some(charges) = charges {
         filter::keep_charges(t, charges);
     }
+    t.bench.note_hook(hook, (&effects, 0), decision, t.mark);
     t.effects.ct_mark = effects.ct_mark;
     filter::set_flow_mark(t);
     settle::rules(t.bench, &effects, t.packet.length());
@@ -194,6 +195,9 @@ fn translate(
 
 fn apply(t: &mut Transit<'_, '_, '_>, translation: &Translation) {
     translation.apply(t.frame.bytes_mut(), t.packet);
+    if let Some(trace) = &mut t.bench.trace {
+        trace.became(t.packet);
+    }
 }
 
 /// Of an ICMP error, what it is about. Redirects go no further: nobody knows such a host there.

@@ -62,15 +62,15 @@ fn judge(
     let mut view = view(bench, packet, ingress);
     let mut effects = Effects::default();
     let decision = world.ruleset.evaluate(Hook::RawPrerouting, &mut view, &mut effects);
+    let mark = view.mark;
+    bench.note_hook(Hook::RawPrerouting, (&effects, 0), decision, mark);
     settle::rules(bench, &effects, packet.length());
     filter::write_logs(bench, &effects, bytes, packet.length(), (Some(ingress), None));
     match decision {
         // The compiler lets no chain but those of `nat` translate.
-        Decision::Accept | Decision::Translate(_) => ControlFlow::Continue(Raw {
-            untracked: effects.notrack,
-            template: effects.template,
-            mark: view.mark,
-        }),
+        Decision::Accept | Decision::Translate(_) => {
+            ControlFlow::Continue(Raw { untracked: effects.notrack, template: effects.template, mark })
+        }
         // `reject` is the filter's alone; the compiler lets no other chain have it.
         Decision::Drop | Decision::Reject(_) => ControlFlow::Break(Verdict::Drop(DropReason::PolicyRaw)),
     }

@@ -11,6 +11,7 @@ use sluice_wire::{Addrs, Family, LinkCast, MacAddr, Martian, icmp, is_link_local
 
 use crate::pipeline::Step;
 use crate::stage::answer;
+use crate::trace::Step as Told;
 use crate::transit::{Destination, Egress, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{Hop, Target};
@@ -76,12 +77,14 @@ fn on_link_of_tap(destination: IpAddr) -> Option<NextHop> {
 
 fn to_box(t: &mut Transit<'_, '_, '_>, ingress: crate::ids::InterfaceId) -> Step {
     t.destination = Destination::Box(ingress);
+    t.bench.note(Told::ToBox(ingress));
     ControlFlow::Continue(())
 }
 
 fn onward(t: &mut Transit<'_, '_, '_>, hop: Hop) -> Step {
-    let next = NextHop::Neighbour(hop.gateway.unwrap_or(t.packet.addrs.dst()));
-    t.destination = Destination::Onward(Egress { interface: hop.interface, next });
+    let (interface, next) = (hop.interface, hop.gateway.unwrap_or(t.packet.addrs.dst()));
+    t.destination = Destination::Onward(Egress { interface, next: NextHop::Neighbour(next) });
+    t.bench.note(Told::Onward { interface, next: Some(next) });
     ControlFlow::Continue(())
 }
 

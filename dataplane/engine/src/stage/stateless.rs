@@ -95,8 +95,15 @@ pub(crate) fn forward(
         return None;
     };
     let verdict = route.carry_out((bench.now, bench.worker), world, frame, packet)?;
-    for &rule in route.decision.counted() {
+    for &rule in route.decision.counted().ids() {
         world.ruleset.count(bench.worker, rule, 1, u64::from(packet.length()));
+    }
+    if let Some(trace) = &mut bench.trace {
+        trace.stateless(route.decision.counted());
+        if route.filtered {
+            let view = routed(world, (bench.now, bench.worker), packet, (Some(ingress), route.egress()));
+            trace.filtered(&world.ruleset, view);
+        }
     }
     bench.counters.states.untracked.add(1);
     bench.counters.fast_path.add(1);
@@ -199,6 +206,14 @@ fn hop_key(hop: Hop, family: Family) -> NeighbourKey {
 }
 
 impl Route {
+    /// Where packets leave by, if they do.
+    fn egress(&self) -> Option<InterfaceId> {
+        match self.decision.outcome() {
+            Outcome::Forward(key) => Some(key.interface),
+            Outcome::Deliver(_) | Outcome::Drop(_) => None,
+        }
+    }
+
     #[inline]
     fn carry_out(
         &mut self,
@@ -262,19 +277,7 @@ fn passes_filter(
     if packet.fragment != Fragment::Whole {
         return None;
     }
-    let mut view = View {
-        packet,
-        ingress,
-        egress,
-        ct: Some(CtInfo::without_flow(CtState::Untracked)),
-        mark: 0,
-        interfaces: &world.interfaces,
-        now,
-        worker,
-        // Nothing follows from it until all of it is known.
-        rehearsed: true,
-        tally: None,
-    };
+    let mut view = routed(world, (now, worker), packet, (ingress, egress));
     let mut effects = Effects::default();
     let decision = world.ruleset.evaluate(Hook::FilterForward, &mut view, &mut effects);
     if view.mark != 0 || !effects.is_countable() || effects.reads.intersects(Reads::LIMIT.union(Reads::TTL)) {
@@ -289,6 +292,27 @@ fn passes_filter(
         world.ruleset.count(worker, rule, 1, u64::from(packet.length()));
     }
     Some(passes)
+}
+
+/// An untracked packet as the filter sees it. Nothing follows from looking: not until all of it is known.
+fn routed<'v>(
+    world: &'v World,
+    (now, worker): (Now, WorkerId),
+    packet: &'v Packet,
+    (ingress, egress): (Option<InterfaceId>, Option<InterfaceId>),
+) -> View<'v> {
+    View {
+        packet,
+        ingress,
+        egress,
+        ct: Some(CtInfo::without_flow(CtState::Untracked)),
+        mark: 0,
+        interfaces: &world.interfaces,
+        now,
+        worker,
+        rehearsed: true,
+        tally: None,
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use sluice_api::{EventKind, Flow, FlowEvent, FlowTuple};
 
 /// What `-o` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Style {
+pub(crate) struct Style {
     /// `extended`: the network protocol's name and number first.
     pub(super) extended: bool,
     /// `id`: the flow's id last.
@@ -23,7 +23,7 @@ pub(super) struct Style {
 }
 
 /// A flow as one line, no line end. `now`: seconds since 1970.
-pub(super) fn line(flow: &Flow, style: Style, now: u64) -> String {
+pub(crate) fn line(flow: &Flow, style: Style, now: u64) -> String {
     let mut out = String::with_capacity(200);
     // Writing to a String cannot fail.
     let _ = if style.save { save(&mut out, flow) } else { listed(&mut out, flow, style, now) };

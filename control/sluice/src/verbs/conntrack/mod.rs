@@ -3,7 +3,7 @@
 
 mod expect;
 mod filter;
-mod line;
+pub(super) mod line;
 mod stream;
 pub(crate) mod top;
 
