@@ -184,6 +184,12 @@ pub struct Drop {
     pub received: Vec<u64>,
     /// Packets of the box itself dropped for it, by worker.
     pub local: Vec<u64>,
+    /// What it means.
+    #[serde(default)]
+    pub meaning: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub advice: String,
 }
 
 /// A set of the running policy.

@@ -228,6 +228,8 @@ pub(super) async fn drops(State(control): Shared) -> Json<Vec<api::Drop>> {
             reason: reason.label().into(),
             received: control.counters.iter().map(|worker| of(&worker.drops)).collect(),
             local: control.counters.iter().map(|worker| of(&worker.local_drops)).collect(),
+            meaning: reason.sentence().into(),
+            advice: reason.advice().into(),
         }
     });
     Json(list.collect())

@@ -260,13 +260,18 @@ fn workers(list: &[Worker]) -> Vec<String> {
 
 fn drops(list: &[Drop], all: bool) -> Vec<String> {
     let mut t = Table::new(&["REASON", ">RECEIVED", ">OWN"]);
-    for d in list {
-        let (received, own): (u64, u64) = (d.received.iter().sum(), d.local.iter().sum());
-        if all || received + own > 0 {
-            t.row(vec![d.reason.clone(), received.to_string(), own.to_string()]);
-        }
+    let sums = |d: &Drop| (d.received.iter().sum::<u64>(), d.local.iter().sum::<u64>());
+    let shown: Vec<&Drop> = list.iter().filter(|d| all || sums(d) != (0, 0)).collect();
+    for d in &shown {
+        let (received, own) = sums(d);
+        t.row(vec![d.reason.clone(), received.to_string(), own.to_string()]);
     }
-    t.lines()
+    let mut rows = t.lines().into_iter();
+    let mut out: Vec<String> = rows.next().into_iter().collect();
+    for (row, d) in rows.zip(shown) {
+        out.extend([row, format!("    {}", d.meaning), format!("    {}", d.advice)]);
+    }
+    out
 }
 
 fn sets(list: &[Set], all: bool) -> Vec<String> {

@@ -57,6 +57,7 @@ struct DropRate {
     packets: f64,
     /// Since the start.
     total: u64,
+    meaning: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,9 +152,10 @@ impl View {
     }
 
     fn drop_table(&self) -> Table {
-        let mut table = Table::new(&["DROP REASON", ">P/S", ">TOTAL"]);
+        let mut table = Table::new(&["DROP REASON", ">P/S", ">TOTAL", "MEANING"]);
         for drop in &self.drops {
-            table.row(vec![drop.reason.clone(), si(drop.packets), drop.total.to_string()]);
+            let total = drop.total.to_string();
+            table.row(vec![drop.reason.clone(), si(drop.packets), total, drop.meaning.clone()]);
         }
         table
     }
@@ -213,7 +215,8 @@ fn drops(before: &Snapshot, now: &Snapshot, rate: Rate<'_>, n: usize) -> Vec<Dro
     let of = |drop: &sluice_api::Drop| {
         let old = before.drops.iter().find(|old| old.reason == drop.reason);
         let packets = rate(total(drop), old.map(total));
-        DropRate { reason: drop.reason.clone(), packets, total: total(drop) }
+        let (reason, meaning) = (drop.reason.clone(), drop.meaning.clone());
+        DropRate { reason, packets, total: total(drop), meaning }
     };
     let mut drops: Vec<DropRate> = now.drops.iter().filter(|drop| total(drop) > 0).map(of).collect();
     drops.sort_by(|a, b| b.packets.total_cmp(&a.packets).then(b.total.cmp(&a.total)));
@@ -296,8 +299,11 @@ mod tests {
             idle_cycles: 150_000 * n,
             ..Worker::default()
         };
-        let drop =
-            |reason: &str, received| Drop { reason: reason.into(), received: vec![received], local: vec![] };
+        let drop = |reason: &str, received| Drop {
+            reason: reason.into(),
+            received: vec![received],
+            ..Drop::default()
+        };
         Snapshot {
             at,
             status: Status::default(),
