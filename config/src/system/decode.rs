@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::interface::interfaces;
 use super::route::{RawRoute, neighbour, route};
-use super::{Control, Hugepages, Icmp, Idle, MAX_WORKERS, Memory, Placement, System, Workers, conntrack};
+use super::{
+    Control, Hugepages, Icmp, Idle, MAX_WORKERS, Memory, Placement, System, Workers, conntrack, ipfix,
+};
 use crate::decode::{Reader, boolean, number};
 use crate::diagnostics::ValueError;
 use crate::rate::{Rate, RateUnit};
 use crate::yaml::Node;
 
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "workers",
     "memory",
     "interfaces",
@@ -20,6 +22,7 @@ pub(super) const KEYS: [&str; 11] = [
     "neighbours",
     "conntrack",
     "icmp",
+    "ipfix",
     "control",
     "policy",
     "state",
@@ -57,6 +60,7 @@ pub(super) fn system<'a>(reader: &mut Reader<'a>, root: &Node<'a>, folder: &Path
             .get("conntrack")
             .map_or_else(Default::default, |node| conntrack::decode(reader, node)),
         icmp: fields.get("icmp").map_or_else(default_icmp, |node| icmp(reader, node)),
+        ipfix: fields.get("ipfix").and_then(|node| ipfix::decode(reader, node)),
         control: control(reader, fields.get("control"), folder),
         policy,
         state,

@@ -8,6 +8,7 @@ mod check;
 mod conntrack;
 mod decode;
 mod interface;
+mod ipfix;
 mod route;
 pub(crate) mod schema;
 mod timeouts;
@@ -26,6 +27,7 @@ use crate::source::{Span, folder, read_text};
 
 pub use capacity::{Adaptive, Share, SourceQuota};
 pub use conntrack::{Conntrack, LogInvalid};
+pub use ipfix::Ipfix;
 pub(crate) use timeouts::names as timeout_names;
 pub use timeouts::{TimeoutOverrides, Timeouts};
 
@@ -48,6 +50,8 @@ pub struct System {
     pub conntrack: Conntrack,
     /// ICMP errors made by the router.
     pub icmp: Icmp,
+    /// The collector that flows are told to.
+    pub ipfix: Option<Ipfix>,
     /// API and metrics.
     pub control: Control,
     /// Path of the policy file, absolute or relative to the process's folder.

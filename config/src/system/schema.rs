@@ -57,6 +57,17 @@ fn section(key: &str) -> (&'static str, Value) {
                 ("redirects", "whether redirects are sent", boolean()),
             ]),
         ),
+        "ipfix" => (
+            "collector that flows are told to as they begin and end (IPFIX over UDP)",
+            map_with(
+                &["collector"],
+                [
+                    ("collector", "ADDRESS:PORT", text()),
+                    ("domain", "observation domain: tells routers apart", number(0, u32::MAX)),
+                    ("templates", "seconds until templates are sent again", number(1, 86_400)),
+                ],
+            ),
+        ),
         "control" => (
             "API and metrics",
             map([

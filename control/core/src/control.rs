@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 use sluice_compiler::TimeoutRegistry;
+use sluice_config::system::Ipfix;
 use sluice_config::{PolicySource, System};
 use sluice_engine::conntrack::FlowBudget;
 use sluice_engine::counters::WorkerCounters;
@@ -28,9 +29,11 @@ use crate::capture::Captures;
 use crate::confirm::Waiting;
 use crate::devices::Devices;
 use crate::history::{History, digest};
+use crate::ipfix::{self, Exported};
 use crate::kernel_interfaces::{KernelInterfaces, Learned};
 use crate::lock::locked;
 use crate::log_line::log_line;
+use crate::log_output::{About, LogOutput};
 use crate::nat_pools::PoolUse;
 use crate::neighbours::{Action, Table, Time};
 use crate::publisher::Publisher;
@@ -74,6 +77,9 @@ pub struct Control {
     pub(crate) workers: Arc<Workers>,
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) captures: Captures,
+    /// What became of flows that are told to a collector.
+    pub(crate) exported: Exported,
+    log_output: LogOutput,
     /// Whether a trace is under way.
     pub(crate) tracing: AtomicBool,
     pub(crate) publisher: Publisher,
@@ -152,6 +158,8 @@ impl Control {
             publisher: Publisher::new(Arc::clone(&workers), launch.world, launch.reservations),
             watchers: Watchers::new(Arc::clone(&workers)),
             captures: Captures::default(),
+            exported: Exported::default(),
+            log_output: LogOutput::new(),
             tracing: AtomicBool::new(false),
             workers,
             neighbours: Mutex::new(launch.neighbours),
@@ -185,6 +193,7 @@ impl Control {
         let publishing = tokio::spawn(Arc::clone(&self).publish_neighbours());
         let waiting = tokio::spawn(Arc::clone(&self).watch_waiting());
         let pools = tokio::spawn(Arc::clone(&self).follow_pools());
+        let exporting = tokio::spawn(ipfix::run(Arc::clone(&self)));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let result = loop {
@@ -201,12 +210,18 @@ impl Control {
         publishing.abort();
         waiting.abort();
         pools.abort();
+        exporting.abort();
         result
     }
 
     /// How often each worker has polled.
     pub fn polls(&self) -> Vec<u64> {
         self.counters.iter().map(|of| of.busy_polls.get().wrapping_add(of.idle_polls.get())).collect()
+    }
+
+    /// Where flows are told to, if the system file says so.
+    pub(crate) fn ipfix_config(&self) -> Option<Ipfix> {
+        locked(&self.system).model.ipfix.clone()
     }
 
     /// Time on the clock of the neighbour table.
@@ -276,19 +291,25 @@ impl Control {
     }
 
     fn log(&self, record: &LogRecord) {
-        let prefix = match record.cause {
-            LogCause::Rule(rule) => self.log_prefix(record.generation, rule),
-            LogCause::Invalid { protocol, reason } => format!("nf_ct_proto_{}: {reason} ", protocol.0),
+        let (rule, prefix) = match record.cause {
+            LogCause::Rule(rule) => self.logging_rule(record.generation, rule),
+            LogCause::Invalid { protocol, reason } => {
+                (String::new(), format!("nf_ct_proto_{}: {reason} ", protocol.0))
+            }
         };
-        let world = self.publisher.world();
-        tracing::info!(target: "sluice::log", "{}", log_line(record, &prefix, &world.interfaces));
+        let line = log_line(record, &prefix, &self.publisher.world().interfaces);
+        self.log_output.write(unix_seconds(), &line, About { rule: &rule, prefix: &prefix });
     }
 
-    /// What a rule's lines begin with.
-    fn log_prefix(&self, generation: Generation, rule: RuleId) -> String {
+    /// A rule's name, or else its chain and place, and what its lines begin with.
+    fn logging_rule(&self, generation: Generation, rule: RuleId) -> (String, String) {
         let ruleset = self.ruleset_of(generation);
-        let rule = ruleset.as_ref().and_then(|ruleset| ruleset.rules().get(rule.0 as usize));
-        rule.and_then(|rule| rule.log_prefix.as_deref()).unwrap_or_default().to_owned()
+        let Some(rule) = ruleset.as_ref().and_then(|ruleset| ruleset.rules().get(rule.0 as usize)) else {
+            return (String::new(), String::new());
+        };
+        let named = rule.name.as_deref().map(str::to_owned);
+        let name = named.unwrap_or_else(|| format!("{}.{} {}", rule.table, rule.chain, rule.index));
+        (name, rule.log_prefix.as_deref().unwrap_or_default().to_owned())
     }
 
     /// The ruleset of a generation, if it is not too long ago.

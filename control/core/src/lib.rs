@@ -18,7 +18,9 @@
 //! | `learned` | addresses and routes of the kernel |
 //! | `nat_pools` | how much of what translations may give is in use |
 //! | `capture`, `trace` | copies of packets on their way to a file; what becomes of packets, told |
-//! | `groups`, `log_line` | multicast groups of the box; what `log` rules write |
+//! | `ipfix` | flows told to a collector |
+//! | `groups` | multicast groups of the box |
+//! | `log_line`, `log_output`, `journal` | what `log` rules write, and where |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
 
 pub mod api;
@@ -33,10 +35,13 @@ mod explain;
 mod flows;
 pub mod groups;
 mod history;
+mod ipfix;
+mod journal;
 pub mod kernel_interfaces;
 pub mod learned;
 mod lock;
 mod log_line;
+mod log_output;
 pub mod metrics;
 mod nat_pools;
 pub mod neighbours;

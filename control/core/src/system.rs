@@ -100,6 +100,7 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     note(&mut changed, neighbours(old) != neighbours(new), "neighbours");
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");
+    note(&mut restart, old.ipfix != new.ipfix, "ipfix");
     note(&mut restart, old.control != new.control, "control");
     note(&mut changed, old.policy != new.policy, "policy");
     note(&mut restart, old.state != new.state, "state");

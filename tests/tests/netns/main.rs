@@ -13,6 +13,7 @@ mod flood;
 mod fragments;
 mod frames;
 mod helpers;
+mod ipfix;
 mod leases;
 mod lifecycle;
 mod metrics;

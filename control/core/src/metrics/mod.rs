@@ -7,6 +7,7 @@
 //! agree to within the packets of that moment.
 
 mod family;
+mod ipfix;
 mod nat;
 mod server;
 mod workers;
@@ -57,6 +58,7 @@ pub(crate) fn collect(control: &Control) -> Vec<MetricFamily> {
     workers::collect(control, &mut families);
     policy(control, &world, &mut families);
     neighbours(control, &mut families);
+    ipfix::ipfix(control, &mut families);
     families.into_iter().map(Family::finish).collect()
 }
 
@@ -132,7 +134,11 @@ fn devices(control: &Control, world: &World, families: &mut Vec<Family>) {
 
 fn packets(control: &Control, families: &mut Vec<Family>) {
     let drops: [Row<Drops>; 2] = [
-        ("drops_total", "Received packets dropped.", |c| &c.drops),
+        (
+            "drops_total",
+            "Received packets dropped, by reason; docs/drops.md and `sluice show drops` say what each means.",
+            |c| &c.drops,
+        ),
         ("local_drops_total", "Packets of the box itself dropped.", |c| &c.local_drops),
     ];
     for (name, help, field) in drops {
