@@ -27,6 +27,9 @@ const STATISTICS: u32 = 5;
 const ACCEPTED: u16 = 6;
 const LOST: u16 = 7;
 
+/// Bytes that no block of the daemon's has.
+const LONGEST_BLOCK: u32 = 1 << 20;
+
 #[derive(Debug, Args)]
 pub(crate) struct CaptureArgs {
     /// The file to write; -: standard output.
@@ -213,7 +216,7 @@ type Split<'b> = (&'b [u8], &'b [u8]);
 /// The first whole block of `bytes`; None if it has not come whole.
 fn split(bytes: &[u8]) -> Result<Option<Split<'_>>, Failure> {
     let Some(length) = word(bytes, 4) else { return Ok(None) };
-    if length < 12 || length % 4 != 0 {
+    if !(12..=LONGEST_BLOCK).contains(&length) || length % 4 != 0 {
         return Err(Failure::CouldNotAsk("the daemon's answer is no pcapng".into()));
     }
     Ok(bytes.split_at_checked(length as usize))
