@@ -184,21 +184,24 @@ impl<'t, K: Number> Candidates<'t, K> {
     pub(super) fn next(&mut self, from: u32) -> Option<u32> {
         let mut first = u32::MAX;
         for head in self.heads.iter_mut().take(self.len) {
-            for entry in self.tree.entries.get(*head as usize..).unwrap_or_default() {
+            let mut place = *head;
+            for entry in self.tree.entries.get(place as usize..).unwrap_or_default() {
                 let rule = entry.rule();
                 if rule >= first {
                     break;
                 }
-                if rule >= from && entry.admits(&self.point) {
+                // Few admit the packet, so that is asked before whether the rule was named already.
+                if entry.admits(&self.point) && rule >= from {
                     first = rule;
                     break;
                 }
                 if entry.rule & Entry::<K>::LAST != 0 {
-                    *head = u32::MAX;
+                    place = u32::MAX;
                     break;
                 }
-                *head += 1;
+                place += 1;
             }
+            *head = place;
         }
         (first != u32::MAX).then_some(first)
     }
