@@ -39,8 +39,8 @@ pub enum Action {
     Helper(AssignedHelper),
     /// Source translation. Terminal in its hook.
     Snat(NatTarget),
-    /// Source translation to the address of the outgoing interface, to these ports if given. Terminal in its hook.
-    Masquerade(Option<PortRange>),
+    /// Source translation to the address of the outgoing interface. Terminal in its hook.
+    Masquerade(Masquerade),
     /// Destination translation. Terminal in its hook.
     Dnat(NatTarget),
     /// Destination translation to the router itself, to these ports if given. Terminal in its hook.
@@ -319,8 +319,36 @@ pub enum CtTimeout {
     Own(TimeoutOverrides),
 }
 
-/// Where a translation goes: an address or a pool, a port or a range, or both; or another prefix.
+/// Whether the outer address and port of a flow depend on where it goes. Source: RFC 4787 section 4.1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NatMapping {
+    /// They may, as in the kernel: a port serves towards several destinations.
+    #[default]
+    AddressAndPortDependent,
+    /// They do not: an inner address and port has one outer one, which no other has.
+    EndpointIndependent,
+}
+
+/// Ports dealt out to subscribers, to each as many. Source: RFC 7422.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortBlocks {
+    /// The subscribers' addresses, IPv4.
+    pub of: IpRange,
+    /// Ports of each; at least one.
+    pub size: u16,
+}
+
+/// `masquerade`: what beside the interface's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Masquerade {
+    /// The new port: one of this range. `None`: kept if it can be.
+    pub ports: Option<PortRange>,
+    /// Whether it depends on the destination.
+    pub mapping: NatMapping,
+}
+
+/// Where a translation goes: an address or a pool, a port or a range, or both; or another prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct NatTarget {
     /// The new address: one of this range. `None`: the address stays (`dnat` of a port alone).
     pub addr: Option<IpRange>,
@@ -328,6 +356,10 @@ pub struct NatTarget {
     pub prefix: Option<IpPrefix>,
     /// The new port: one of this range. `None`: kept if it can be.
     pub ports: Option<PortRange>,
+    /// Of `snat`: whether it depends on the destination.
+    pub mapping: NatMapping,
+    /// Of `snat`: addresses and ports are dealt out; then `addr` and `ports` are given, and there is enough for each.
+    pub blocks: Option<PortBlocks>,
 }
 
 /// Sets bits of a mark: `mark = (mark & !mask) | value`.

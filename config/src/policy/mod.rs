@@ -27,7 +27,7 @@ use crate::system::{InterfaceNames, TimeoutOverrides};
 
 pub use action::{
     Action, AssignedHelper, ChainPolicy, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet,
-    NatTarget, Notrack, Reject, RejectReason,
+    Masquerade, NatMapping, NatTarget, Notrack, PortBlocks, Reject, RejectReason,
 };
 pub use matches::{
     AddrKind, AddrMatch, ConnLimit, CtDir, CtOrig, CtState, CtStatus, IcmpMatch, InterfaceMatch, Limit,

@@ -169,7 +169,8 @@ fn translations_take_short_and_long_forms() {
     let target = |text: &str| {
         let text = format!("nat: {{prerouting: [{{proto: tcp, action: {{dnat: {text}}}}}]}}");
         let (policy, _) = read(&text);
-        let Action::Dnat(NatTarget { addr, ports, prefix }) = policy.hooks[0].rules[0].action.value else {
+        let Action::Dnat(NatTarget { addr, ports, prefix, .. }) = policy.hooks[0].rules[0].action.value
+        else {
             panic!()
         };
         let show = |o: Option<String>| o.unwrap_or("-".into());
@@ -189,9 +190,10 @@ fn translations_take_short_and_long_forms() {
     let (policy, _) = read(
         "nat: {postrouting: [{action: masquerade}, {proto: tcp, action: {masquerade: {port: 1024-2048}}}]}",
     );
-    assert_eq!(policy.hooks[0].rules[0].action.value, Action::Masquerade(None));
-    let ports = PortRange { first: 1024, last: 2048 };
-    assert_eq!(policy.hooks[0].rules[1].action.value, Action::Masquerade(Some(ports)));
+    assert_eq!(policy.hooks[0].rules[0].action.value, Action::Masquerade(Masquerade::default()));
+    let ports = Some(PortRange { first: 1024, last: 2048 });
+    let masquerade = Action::Masquerade(Masquerade { ports, ..Masquerade::default() });
+    assert_eq!(policy.hooks[0].rules[1].action.value, masquerade);
     let (policy, _) = read("nat: {output: [{proto: tcp, dport: 80, action: {redirect: 3128}}]}");
     let ports = PortRange { first: 3128, last: 3128 };
     assert_eq!(policy.hooks[0].rules[0].action.value, Action::Redirect(Some(ports)));
@@ -553,4 +555,72 @@ raw:
         let errors = Policy::parse("policy.yaml", &text, None).expect_err(&text).to_string();
         assert!(errors.contains(expected), "{text}\n{errors}");
     }
+}
+
+#[test]
+fn sources_have_mappings_and_blocks() {
+    let of = |action: &str| {
+        read(&format!("nat: {{postrouting: [{{action: {action}}}]}}")).0.hooks[0].rules[0].clone()
+    };
+    let snat = |action: &str| match of(action).action.value {
+        Action::Snat(target) => target,
+        other => panic!("{other:?}"),
+    };
+    let target = snat("{snat: {to: 192.0.2.1, mapping: endpoint-independent}}");
+    assert_eq!(target.mapping, NatMapping::EndpointIndependent);
+    let masquerade = of("{masquerade: {mapping: endpoint-independent}}").action.value;
+    assert_eq!(
+        masquerade,
+        Action::Masquerade(Masquerade { ports: None, mapping: NatMapping::EndpointIndependent })
+    );
+    let target = snat("{snat: {to: 192.0.2.0/30, blocks: {of: 100.64.0.0/24, size: 1000}}}");
+    assert_eq!(target.ports, Some(PortRange { first: 1024, last: 65535 }), "unless given");
+    let rule = of("{snat: {to: 192.0.2.0/30, blocks: {of: 100.64.0.0/24, size: 1000}}}");
+    let src = rule.matches.src.unwrap();
+    assert_eq!(src[0].value, AddrMatch::Range("100.64.0.0/24".parse().unwrap()), "it is for its subscribers");
+}
+
+#[test]
+fn blocks_that_cannot_be_are_refused() {
+    let snat = |fields: &str| format!("nat: {{postrouting: [{{action: {{snat: {{{fields}}}}}}}]}}");
+    let src = |src: &str| {
+        format!(
+            "nat: {{postrouting: [{{src: {src}, action: {{snat: {{to: 192.0.2.0/30, blocks: {{of: 100.64.0.0/24, size: 1000}}}}}}}}]}}"
+        )
+    };
+    for (text, expected) in [
+        (
+            snat("to: 192.0.2.1, blocks: {of: 100.64.0.0/24, size: 1000}"),
+            "256 subscribers get 64 blocks: 1 addresses have 64 of 1000 ports each in 1024-65535, for which 4 addresses are needed",
+        ),
+        (
+            snat("to: 192.0.2.1, port: 1-9, blocks: {of: 100.64.0.0/24, size: 10}"),
+            "256 subscribers get 0 blocks: 1 addresses have 0 of 10 ports each in 1-9, and none fits",
+        ),
+        (
+            snat("port: 1-9, blocks: {of: 100.64.0.0/24, size: 10}"),
+            "`blocks` needs `to`: the addresses whose ports are dealt out",
+        ),
+        (
+            snat("to: 192.0.2.1, blocks: {of: 'fd00::/120', size: 10}"),
+            "`blocks` deal out ports of IPv4 addresses to IPv4 addresses",
+        ),
+        (
+            snat("to: 192.0.2.1, blocks: {of: 10.0.0.0/7, size: 1}"),
+            "`blocks` of 33554432 subscribers (limit 16777216)",
+        ),
+        (snat("to: 192.0.2.1, blocks: {of: 100.64.0.0/24}"), "`blocks` needs `size`"),
+        (
+            snat("prefix: 192.0.2.0/24, mapping: endpoint-independent"),
+            "`snat` has `prefix`, which keeps ports and stands alone",
+        ),
+        (
+            src("100.64.0.0/23"),
+            "`blocks` are of 100.64.0.0-100.64.0.255: `src` must lie in it, or be left out",
+        ),
+    ] {
+        let found = errors(&text);
+        assert!(found.iter().any(|found| found.contains(expected)), "{text}\n  {found:?}");
+    }
+    read(&src("100.64.0.128/25"));
 }

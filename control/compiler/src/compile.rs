@@ -1,15 +1,16 @@
 //! The compilation itself: sets, chains, rules and policies, in this order.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_config::policy::{
-    Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatTarget, PortRange,
-    Reject as AskedReject, Rule, Table,
+    Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatMapping, NatTarget,
+    PortBlocks as AskedBlocks, PortRange, Reject as AskedReject, Rule, Table,
 };
 use sluice_config::{Diagnostics, IpRange, Policy, Span};
-use sluice_engine::conntrack::{NatRange, Zone, ZoneId};
+use sluice_engine::conntrack::{NatRange, PortBlocks, Zone, ZoneId};
 use sluice_engine::helper::Assigned;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
@@ -123,11 +124,26 @@ impl Compiler<'_> {
             Asked::Helper(asked) => {
                 Action::Helper(Assigned { helper: lower_helper(asked.helper), loose: asked.loose })
             }
-            Asked::Snat(target) => Action::Translate(Translate::Snat(lower_nat(target))),
+            Asked::Snat(target) => Action::Translate(self.source(target, rule)?),
             Asked::Dnat(target) => Action::Translate(Translate::Dnat(lower_nat(target))),
-            Asked::Masquerade(ports) => Action::Translate(Translate::Masquerade(lower_ports(*ports))),
+            Asked::Masquerade(asked) => Action::Translate(Translate::Masquerade(NatRange {
+                ports: lower_ports(asked.ports),
+                endpoint_independent: asked.mapping == NatMapping::EndpointIndependent,
+                ..NatRange::default()
+            })),
             Asked::Redirect(ports) => Action::Translate(Translate::Redirect(lower_ports(*ports))),
         })
+    }
+
+    fn source(&mut self, target: &NatTarget, rule: &Rule) -> Option<Translate> {
+        let Some(blocks) = &target.blocks else { return Some(Translate::Snat(lower_nat(target))) };
+        let dealt = lower_blocks(target, blocks);
+        if dealt.is_none() {
+            // The decoder has counted already.
+            let message = "there are not enough blocks of ports for all subscribers".to_owned();
+            self.problems.error(rule.action.span, Some(rule), message);
+        }
+        dealt.map(Translate::Blocks)
     }
 
     fn chain(&mut self, name: &str, rule: &Rule) -> Option<ChainId> {
@@ -210,7 +226,18 @@ fn lower_nat(target: &NatTarget) -> NatRange {
         addresses: range.map(|range| (range.first(), range.last())),
         ports: lower_ports(target.ports),
         prefix: target.prefix.map(|prefix| prefix.len()),
+        endpoint_independent: target.mapping == NatMapping::EndpointIndependent,
     }
+}
+
+fn lower_blocks(target: &NatTarget, blocks: &AskedBlocks) -> Option<PortBlocks> {
+    let v4 = |range: IpRange| match (range.first(), range.last()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Some((first, last)),
+        _ => None,
+    };
+    let endpoint_independent = target.mapping == NatMapping::EndpointIndependent;
+    let (to, ports) = (v4(target.addr?)?, lower_ports(target.ports)?);
+    PortBlocks::new(v4(blocks.of)?, to, ports, blocks.size, endpoint_independent)
 }
 
 fn lower_ports(ports: Option<PortRange>) -> Option<(u16, u16)> {

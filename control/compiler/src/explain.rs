@@ -268,11 +268,15 @@ impl Passage<'_> {
         };
         let what = match how {
             Translate::Snat(range) => format!("source becomes {}", pool(range)),
-            Translate::Masquerade(ports) => match own(self.egress) {
+            Translate::Masquerade(range) => match own(self.egress) {
                 Some(own) => {
-                    format!("source becomes {}", pool(&NatRange { ports: *ports, ..NatRange::address(own) }))
+                    format!("source becomes {}", pool(&NatRange { addresses: Some((own, own)), ..*range }))
                 }
                 None => "source would become an address of the interface, which has none".to_owned(),
+            },
+            Translate::Blocks(blocks) => match blocks.range(self.packet.addrs.src()) {
+                Some(range) => format!("source becomes {}", pool(&range)),
+                None => "the sender is no subscriber: it is dropped".to_owned(),
             },
             Translate::Dnat(range) => format!("destination becomes {}", pool(range)),
             Translate::Redirect(ports) => match own(self.ingress) {
@@ -362,8 +366,9 @@ fn pool(range: &NatRange) -> String {
         true => format!("port {first}"),
         false => format!("a port of {first}-{last}"),
     });
-    let both = [addresses, ports].into_iter().flatten().collect::<Vec<_>>();
-    both.join(", ")
+    let lasting = range.endpoint_independent.then(|| "the same for all destinations".to_owned());
+    let all = [addresses, ports, lasting].into_iter().flatten().collect::<Vec<_>>();
+    all.join(", ")
 }
 
 fn told(ruleset: &Ruleset, look: &Look, view: &View<'_>) -> ExplainedRule {

@@ -209,6 +209,24 @@ fn rules_are_shown_as_they_are_written() {
     }
 }
 
+#[test]
+fn translations_are_shown_as_they_are_written() {
+    for action in [
+        "masquerade",
+        "{masquerade: {mapping: endpoint-independent}}",
+        "{masquerade: {port: 1024-2048, mapping: endpoint-independent}}",
+        "{snat: {to: 192.0.2.1, mapping: endpoint-independent}}",
+        "{snat: {to: 192.0.2.0-192.0.2.3, port: 1024-65535, blocks: {of: 100.64.0.0-100.64.0.255, size: 1000}}}",
+    ] {
+        let policy = policy(&format!("nat: {{postrouting: [{{action: {action}}}]}}"));
+        let compiled =
+            compile(&policy, &Names::as_given(&policy), 1).unwrap_or_else(|errors| panic!("{errors}"));
+        let text = &compiled.ruleset.rules()[0].text;
+        assert!(text.ends_with(&format!("action: {action}")), "{text}");
+        assert_eq!(compiled.ruleset.lends_endpoints(), action.contains("endpoint"));
+    }
+}
+
 fn value(key: &'static str) -> BoxedStrategy<String> {
     let some = |list: &'static [&'static str]| prop::sample::select(list).prop_map(str::to_owned).boxed();
     match key {

@@ -5,8 +5,8 @@ use std::fmt::{Display, Write};
 use sluice_config::Spanned;
 use sluice_config::policy::{
     Action, AddrKind, AddrMatch, AssignedHelper, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode,
-    IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Matches, NatTarget, Notrack, NumberRange, PortMatch,
-    PortRange, Reject, RejectReason, Rule,
+    IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Masquerade, Matches, NatMapping, NatTarget, Notrack,
+    NumberRange, PortMatch, PortRange, Reject, RejectReason, Rule,
 };
 use sluice_wire::Family;
 
@@ -108,7 +108,14 @@ fn action(action: &Action) -> String {
             format!("{{{name}: {{name: {}, loose: true}}}}", helper.name())
         }
         Action::Snat(to) | Action::Dnat(to) => format!("{{{name}: {{{}}}}}", nat(to)),
-        Action::Masquerade(Some(ports)) => format!("{{{name}: {{port: {}}}}}", port_range(*ports)),
+        Action::Masquerade(how) if *how != Masquerade::default() => {
+            let mut fields = Fields::default();
+            if let Some(ports) = how.ports {
+                fields.put("port", port_range(ports));
+            }
+            mapping(how.mapping, &mut fields);
+            format!("{{{name}: {{{}}}}}", fields.text)
+        }
         Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", port_range(*ports)),
         Action::Zone(CtZone::Both(id)) => format!("{{{name}: {id}}}"),
         Action::Zone(CtZone::Original(id)) => format!("{{{name}: {{original: {id}}}}}"),
@@ -227,7 +234,18 @@ fn nat(target: &NatTarget) -> String {
     if let Some(ports) = target.ports {
         fields.put("port", port_range(ports));
     }
+    mapping(target.mapping, &mut fields);
+    if let Some(blocks) = target.blocks {
+        fields.put("blocks", format!("{{of: {}, size: {}}}", quoted(&blocks.of.to_string()), blocks.size));
+    }
     fields.text
+}
+
+/// Said where it is not what goes without saying.
+fn mapping(mapping: NatMapping, fields: &mut Fields) {
+    if mapping == NatMapping::EndpointIndependent {
+        fields.put("mapping", "endpoint-independent".to_owned());
+    }
 }
 
 const fn per(per: Option<LimitPer>) -> &'static str {

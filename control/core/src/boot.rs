@@ -161,6 +161,9 @@ impl Boot {
         if count > 1 && world.ruleset.moves_flows() {
             reservations.prepare();
         }
+        if world.ruleset.lends_endpoints() {
+            reservations.prepare_endpoints();
+        }
         Launch {
             world: Arc::new(world),
             budget: Arc::new(budget),

@@ -296,6 +296,11 @@ impl Control {
             LogCause::Invalid { protocol, reason } => {
                 (String::new(), format!("nf_ct_proto_{}: {reason} ", protocol.0))
             }
+            LogCause::Block { subscriber, block } => {
+                let (first, last) = block.ports;
+                let given = format!("nat_block: {subscriber} has {} ports {first}-{last} ", block.address);
+                (String::new(), given)
+            }
         };
         let line = log_line(record, &prefix, &self.publisher.world().interfaces);
         self.log_output.write(unix_seconds(), &line, About { rule: &rule, prefix: &prefix });

@@ -129,7 +129,14 @@ fn pools(world: &World) -> Vec<Pool> {
                     is_lent: false,
                 }));
             }
-            Translate::Masquerade(ports) => {
+            Translate::Blocks(blocks) => pools.push(Pool {
+                rule: label(info),
+                interface: String::new(),
+                addresses: vec![blocks.addresses()],
+                ports: Some(blocks.ports()),
+                is_lent: false,
+            }),
+            Translate::Masquerade(range) => {
                 let left =
                     world.interfaces.iter().filter(|(egress, _)| world.ruleset.may_leave_by(id, *egress));
                 for (_, interface) in left {
@@ -139,7 +146,7 @@ fn pools(world: &World) -> Vec<Pool> {
                         rule: label(info),
                         interface: interface.name.clone(),
                         addresses,
-                        ports: *ports,
+                        ports: range.ports,
                         is_lent: true,
                     }));
                 }

@@ -79,6 +79,9 @@ impl Publisher {
         if world.ruleset.moves_flows() && self.workers.ids().count() > 1 {
             self.reservations.prepare();
         }
+        if world.ruleset.lends_endpoints() {
+            self.reservations.prepare_endpoints();
+        }
         let generation = world.generation;
         let sent = self.send(Arc::new(world)).await;
         drop(sending);

@@ -78,8 +78,12 @@ fn fragment_share(config: &EngineConfig, world: &World) -> u32 {
 impl Engine {
     /// An engine with an empty table.
     pub fn new(config: EngineConfig, world: Arc<World>) -> Engine {
+        let conntrack = Conntrack::new(&config);
+        if world.ruleset.lends_endpoints() {
+            conntrack.prepare_endpoints();
+        }
         Engine {
-            conntrack: Conntrack::new(&config),
+            conntrack,
             decisions: Decisions::new(),
             reassembly: Reassembly::new(fragment_share(&config, &world), config.seed),
             assembly: Assembly::new(),
@@ -99,6 +103,9 @@ impl Engine {
         }
         if world.interfaces.lack_any_of(&self.world.interfaces) {
             self.borrowed = Some(Cursor::default());
+        }
+        if world.ruleset.lends_endpoints() {
+            self.conntrack.prepare_endpoints();
         }
         let lost = self.reassembly.resize(fragment_share(&self.config, &world));
         if lost.received + lost.local > 0 {

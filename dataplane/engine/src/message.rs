@@ -223,6 +223,13 @@ pub enum LogCause {
         /// Why.
         reason: InvalidReason,
     },
+    /// The first flow of a subscriber out of his block of ports, since the policy was applied.
+    Block {
+        /// His address.
+        subscriber: std::net::IpAddr,
+        /// What he has.
+        block: crate::conntrack::Block,
+    },
 }
 
 /// Why a packet is INVALID, as far as can be told afterwards.

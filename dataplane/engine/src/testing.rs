@@ -158,6 +158,7 @@ impl Router {
     pub fn team<const N: usize>() -> [Router; N] {
         let reservations = Arc::new(Reservations::new(1000));
         reservations.prepare();
+        reservations.prepare_endpoints();
         std::array::from_fn(|n| Router::seated(WorkerId(n as u8), N as u8, Some(Arc::clone(&reservations))))
     }
 

@@ -16,6 +16,7 @@ mod helpers;
 mod ipfix;
 mod leases;
 mod lifecycle;
+mod mapping;
 mod metrics;
 mod nat;
 mod policy;

@@ -3,14 +3,14 @@
 use sluice_wire::{Family, Protocol};
 
 use super::matches::{helper, value_and_mask};
-use crate::addr::{IpPrefix, IpRange};
+use super::nat;
 use crate::decode::{Reader, nearest, number};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
-    Action, AssignedHelper, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, NatTarget,
-    Notrack, Reject, RejectReason,
+    Action, AssignedHelper, CtTimeout, CtZone, Helper, IcmpCode, Icmpv6Code, Log, MarkSet, Masquerade,
+    NatTarget, Notrack, Reject, RejectReason,
 };
-use crate::policy::matches::{Matches, PortRange};
+use crate::policy::matches::{AddrMatch, Matches};
 use crate::source::Spanned;
 use crate::system::TimeoutOverrides;
 use crate::yaml::{Key, Node, Value};
@@ -63,9 +63,13 @@ pub(super) fn action<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Spa
 }
 
 /// What an action asks of its packets by itself, as in nft: a reset answers TCP only; an ICMP error and a new address
-/// are of the packet's own family.
-pub(super) fn imply(action: &Action, matches: &mut Matches) {
-    let family = match action {
+/// are of the packet's own family; blocks of ports are their subscribers'.
+pub(super) fn imply(action: &Spanned<Action>, matches: &mut Matches) {
+    if let Action::Snat(NatTarget { blocks: Some(blocks), .. }) = &action.value {
+        let subscribers = || vec![Spanned::new(AddrMatch::Range(blocks.of), action.span)];
+        matches.src.get_or_insert_with(subscribers);
+    }
+    let family = match &action.value {
         Action::Reject(Reject::TcpReset) => {
             matches.proto.get_or_insert_with(|| vec![Protocol::TCP]);
             return;
@@ -90,7 +94,7 @@ fn word<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Action> {
         "reject" => Action::Reject(Reject::Reason(RejectReason::PortUnreachable)),
         "return" => Action::Return,
         "notrack" => Action::Notrack(Notrack::default()),
-        "masquerade" => Action::Masquerade(None),
+        "masquerade" => Action::Masquerade(Masquerade::default()),
         "redirect" => Action::Redirect(None),
         "log" => Action::Log(Log::default()),
         "count" => Action::Count,
@@ -119,12 +123,12 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
         "jump" => name(reader).map(Action::Jump),
         "goto" => name(reader).map(Action::Goto),
         "helper" => assigned_helper(reader, node).map(Action::Helper),
-        "snat" => nat_target(reader, node, &what).map(Action::Snat),
-        "dnat" => nat_target(reader, node, &what).map(Action::Dnat),
-        "masquerade" => ports(reader, node, &what).map(Action::Masquerade),
+        "snat" => nat::source(reader, node, &what).map(Action::Snat),
+        "dnat" => nat::destination(reader, node, &what).map(Action::Dnat),
+        "masquerade" => nat::masquerade(reader, node, &what).map(Action::Masquerade),
         "redirect" => match &node.value {
             Value::Scalar(_) => reader.parsed(node, &what, str::parse).map(Some).map(Action::Redirect),
-            Value::Map(_) | Value::List(_) => ports(reader, node, &what).map(Action::Redirect),
+            Value::Map(_) | Value::List(_) => nat::ports(reader, node, &what).map(Action::Redirect),
         },
         "zone" => zone(reader, node).map(Action::Zone),
         "ct_timeout" => ct_timeout(reader, node).map(Action::CtTimeout),
@@ -217,82 +221,6 @@ fn notrack<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Option<Notrack> {
     let fields = reader.fields(node, "`notrack`", &["related"])?;
     let related = fields.require(reader, "`notrack`", "related")?;
     Some(Notrack { related: reader.boolean(related, "`related`")? })
-}
-
-/// `ADDR`, `ADDR:PORT`, `{to: ADDR[-ADDR], port: A[-B]}` or `{prefix: PREFIX}`.
-fn nat_target<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<NatTarget> {
-    let Value::Map(_) = &node.value else { return reader.parsed(node, what, short_target) };
-    let fields = reader.fields(node, what, &["to", "port", "prefix"])?;
-    if let Some(prefix) = fields.get("prefix") {
-        return nat_prefix(reader, prefix, what, fields.get("to").or(fields.get("port")));
-    }
-    let before = reader.errors();
-    let addr = fields.get("to").and_then(|node| reader.parsed(node, "`to`", str::parse::<IpRange>));
-    let ports = fields.get("port").and_then(|node| reader.parsed(node, "`port`", str::parse::<PortRange>));
-    if reader.errors() > before {
-        return None;
-    }
-    if addr.is_none() && ports.is_none() {
-        reader.error(node.span, format!("{what} needs `to`, `port` or `prefix`"));
-        return None;
-    }
-    Some(NatTarget { addr, ports, prefix: None })
-}
-
-/// A prefix that takes the place of the address's own (iptables' NETMAP); nothing else may stand beside it.
-fn nat_prefix<'a>(
-    reader: &mut Reader<'a>,
-    node: &Node<'a>,
-    what: &str,
-    beside: Option<&Node<'a>>,
-) -> Option<NatTarget> {
-    if let Some(beside) = beside {
-        reader.error(beside.span, format!("{what} has `prefix`, which keeps ports and stands alone"));
-        return None;
-    }
-    let prefix: IpPrefix = reader.parsed(node, "`prefix`", str::parse)?;
-    Some(NatTarget { addr: None, ports: None, prefix: Some(prefix) })
-}
-
-/// The short form. A port behind an IPv6 address needs brackets around the address.
-fn short_target(text: &str) -> Result<NatTarget, ValueError> {
-    if let Ok(range) = text.parse() {
-        return Ok(NatTarget { addr: Some(range), ports: None, prefix: None });
-    }
-    let error = || ValueError::new(format!("`{text}` is no address, ADDR:PORT or [ADDR]:PORT"));
-    let (addr, ports) = match text.rfind(']') {
-        Some(end) => {
-            let (addr, rest) = text.split_at(end + 1);
-            (addr.replace(['[', ']'], ""), rest)
-        }
-        None => {
-            let colon = text.rfind(':').ok_or_else(error)?;
-            let (addr, rest) = text.split_at(colon);
-            if addr.contains(':') {
-                return Err(error());
-            }
-            (addr.to_string(), rest)
-        }
-    };
-    let addr = match addr.as_str() {
-        "" => None,
-        addr => Some(addr.parse().map_err(|_| error())?),
-    };
-    let ports = match ports.strip_prefix(':') {
-        Some(ports) => Some(ports.parse()?),
-        None if ports.is_empty() && addr.is_some() => None,
-        None => return Err(error()),
-    };
-    Ok(NatTarget { addr, ports, prefix: None })
-}
-
-/// `{port: A[-B]}`; an empty map asks for no ports.
-fn ports<'a>(reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Option<Option<PortRange>> {
-    let fields = reader.fields(node, what, &["port"])?;
-    match fields.get("port") {
-        Some(node) => reader.parsed(node, "`port`", str::parse).map(Some),
-        None => Some(None),
-    }
 }
 
 /// `N`, `{original: N}` or `{reply: N}`.

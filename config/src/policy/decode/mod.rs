@@ -3,6 +3,7 @@
 
 pub(super) mod action;
 pub(super) mod matches;
+pub(super) mod nat;
 pub(super) mod packet;
 mod set;
 mod together;
@@ -209,6 +210,7 @@ impl Rules<'_> {
                 entries.iter().find(|(key, _)| key.text == name).map_or(node.span, |(key, _)| key.span)
             };
             together::check(reader, &rule, &self.families, place);
+            nat::check(reader, &rule, place);
             action::imply(&rule.action, &mut rule.matches);
         }
         Some(rule)

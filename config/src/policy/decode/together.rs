@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use sluice_wire::{Family, Protocol};
 
 use crate::decode::Reader;
-use crate::policy::action::{Action, Reject};
+use crate::policy::action::{Action, Masquerade, Reject};
 use crate::policy::matches::{AddrMatch, CtState, Matches};
 use crate::policy::{Rule, Set, SetElements};
 use crate::source::{Span, Spanned};
@@ -191,9 +191,12 @@ fn by_action(action: &Action, found: &mut Vec<Narrowing>) {
         Action::Snat(target) | Action::Dnat(target) => {
             let families = target.addr.map_or(BOTH, |range| bit(range.family()));
             // The kernel also maps the id of an ICMP echo as if it were a port.
-            add(families, target.ports.map_or(Protocols::ALL, |_| Protocols::of(&PORTS)));
+            let ports = target.ports.is_some() && target.blocks.is_none();
+            add(families, if ports { Protocols::of(&PORTS) } else { Protocols::ALL });
         }
-        Action::Redirect(Some(_)) | Action::Masquerade(Some(_)) => add(BOTH, Protocols::of(&PORTS)),
+        Action::Redirect(Some(_)) | Action::Masquerade(Masquerade { ports: Some(_), .. }) => {
+            add(BOTH, Protocols::of(&PORTS));
+        }
         _ => {}
     }
 }

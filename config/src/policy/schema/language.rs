@@ -151,13 +151,18 @@ pub(crate) const ACTIONS: [Act; 18] = [
         "snat",
         "nat.postrouting",
         "another source: an address or a pool, ports; terminal there",
-        &["{snat: 203.0.113.9}", "{snat: {to: 203.0.113.9-203.0.113.12, port: 1024-65535}}"],
+        &[
+            "{snat: 203.0.113.9}",
+            "{snat: {to: 203.0.113.9-203.0.113.12, port: 1024-65535}}",
+            "{snat: {to: 203.0.113.9, mapping: endpoint-independent}}",
+            "{snat: {to: 203.0.113.8/30, blocks: {of: 100.64.0.0/24, size: 1000}}}",
+        ],
     ),
     a(
         "masquerade",
         "nat.postrouting",
         "the address of the interface as source; terminal there",
-        &["masquerade", "{masquerade: {port: 1024-65535}}"],
+        &["masquerade", "{masquerade: {port: 1024-65535}}", "{masquerade: {mapping: endpoint-independent}}"],
     ),
     v(
         "dnat",

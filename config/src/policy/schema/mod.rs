@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Helper;
 use super::decode::action::{ICMP_CODES, ICMPV6_CODES, REASONS};
 use super::decode::matches::{DIRECTIONS, FAMILIES, KINDS, STATES, STATUSES};
+use super::decode::nat::MAPPINGS;
 use super::decode::packet::PACKET_KEYS;
 use super::{Table, names};
 use crate::schema::{
@@ -222,14 +223,12 @@ fn action() -> Value {
 
 /// The value of `{action: value}`; None where there is no such form.
 fn with_value(name: &str) -> Option<Value> {
-    let ports_alone = || map([("port", "a port or a range", ports())]);
-    let nat = || {
-        let long = map([
-            ("to", "an address or a range", text()),
-            ("port", "a port or a range", ports()),
-            ("prefix", "in place of the address's own, whose other bits stay; alone", prefix()),
-        ]);
-        json!({"anyOf": [text(), long]})
+    let port = || ("port", "a port or a range", ports());
+    let to = || ("to", "an address or a range", text());
+    let own = || ("prefix", "in place of the address's own, whose other bits stay; alone", prefix());
+    let mapping = || {
+        let about = "whether an inner address and port has the same outer ones for all destinations";
+        ("mapping", about, words(MAPPINGS.map(|(word, _)| word)))
     };
     let zone = || number(0, 65535);
     let copied = |from: &str| {
@@ -250,9 +249,15 @@ fn with_value(name: &str) -> Option<Value> {
             let loose = ("loose", "of `ftp`: also to other addresses than the client's own", boolean());
             json!({"anyOf": [name(), map_with(&["name"], [("name", "which helper", name()), loose])]})
         }
-        "snat" | "dnat" => nat(),
-        "masquerade" => ports_alone(),
-        "redirect" => json!({"anyOf": [ports(), ports_alone()]}),
+        "snat" => {
+            let of = ("of", "the subscribers: a prefix or a range of IPv4 addresses", text());
+            let dealt = map_with(&["of", "size"], [of, ("size", "ports of each", number(1, 65535))]);
+            let blocks = ("blocks", "ports dealt out: the same to each subscriber for ever", dealt);
+            json!({"anyOf": [text(), map([to(), port(), own(), mapping(), blocks])]})
+        }
+        "dnat" => json!({"anyOf": [text(), map([to(), port(), own()])]}),
+        "masquerade" => map([port(), mapping()]),
+        "redirect" => json!({"anyOf": [ports(), map([port()])]}),
         "zone" => {
             let one_way = map([("original", "for requests", zone()), ("reply", "for answers", zone())]);
             json!({"anyOf": [zone(), one_way]})

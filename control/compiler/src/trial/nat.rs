@@ -18,7 +18,7 @@ pub(crate) fn translated(
     let address = match how {
         Translate::Dnat(range) => range.of(packet.addrs.dst()).addresses.map(|(first, _)| first),
         Translate::Redirect(_) => own(interfaces, ingress?, packet.addrs.dst()),
-        Translate::Snat(_) | Translate::Masquerade(_) => return None,
+        Translate::Snat(_) | Translate::Masquerade(_) | Translate::Blocks(_) => return None,
     };
     let mut changed = *packet;
     if let Some(address) = address {

@@ -94,7 +94,7 @@ pub use self::info::{
     ActionId, CtInfo, CtState, Direction, Ends, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
-pub use self::nat::{Manip, Mapping, NatRange, Reservations};
+pub use self::nat::{Block, Manip, Mapping, NatRange, PortBlocks, Reservations};
 pub use self::pending::Pending;
 pub use self::quota::SourceQuota;
 pub use self::record::{
@@ -132,6 +132,7 @@ impl Conntrack {
                 factor: Factor::WHOLE,
                 may_use_reserve: false,
                 answers: Answers::new(config),
+                endpoints: Reservations::endpoints_of(config),
                 expectations: Expectations::new(),
                 calls: Calls::new(),
             },
@@ -269,16 +270,21 @@ impl Conntrack {
             true => DropReason::NatExhausted,
             false => DropReason::ConntrackClash,
         };
+        let endpoint = pending.endpoint();
         let (family, index) = match pending.0 {
             PendingFlow::V4(new) => (Family::V4, self.v4.confirm(&mut self.shared, now, settings, new)),
             PendingFlow::V6(new) => (Family::V6, self.v6.confirm(&mut self.shared, now, settings, new)),
         };
+        if index.is_none() {
+            self.give_back(endpoint);
+        }
         let index = index.ok_or(clash)?;
         Ok(FlowHandle { family, index })
     }
 
     /// Gives up a flow: its first packet was dropped.
     pub fn abandon(&mut self, pending: Pending) {
+        self.give_back(pending.endpoint());
         match pending.0 {
             PendingFlow::V4(new) => self.v4.give_up(&mut self.shared, new.place, new.charges),
             PendingFlow::V6(new) => self.v6.give_up(&mut self.shared, new.place, new.charges),

@@ -4,6 +4,7 @@ use super::cells::Charge;
 use super::connections::Charges;
 use super::flow::Flow;
 use super::info::{CtInfo, CtState, Direction, Status};
+use super::nat::Slot;
 use super::template::Template;
 use super::tuple::{Address, FamilyKey, Tuple};
 use crate::helper::{Assigned, Helper};
@@ -31,8 +32,12 @@ pub(super) struct NewFlow<A> {
     pub(super) outward: Tuple<A>,
     /// Whose address it borrows.
     pub(super) masquerade: Option<InterfaceId>,
+    /// The outer endpoint that was taken for it.
+    pub(super) endpoint: Option<Slot>,
     /// Whether its answers would be taken for another flow's.
     pub(super) exhausted: bool,
+    /// Whether no port is its own alone, and its rule allows no other.
+    pub(super) refused: bool,
     /// What rules asked for it.
     pub(super) template: Template,
     /// Its helper.
@@ -78,7 +83,9 @@ impl<A: Address> NewFlow<A> {
             key: *key,
             outward,
             masquerade: None,
+            endpoint: None,
             exhausted: false,
+            refused: false,
             helper: None,
             announced_by: None,
             follows: false,
@@ -112,6 +119,14 @@ impl Pending {
         match &self.0 {
             PendingFlow::V4(new) => new.place.reserved,
             PendingFlow::V6(new) => new.place.reserved,
+        }
+    }
+
+    /// The outer endpoint that was taken for it.
+    pub(super) fn endpoint(&self) -> Option<Slot> {
+        match &self.0 {
+            PendingFlow::V4(new) => new.endpoint,
+            PendingFlow::V6(new) => new.endpoint,
         }
     }
 

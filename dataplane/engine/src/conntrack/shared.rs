@@ -7,7 +7,7 @@ use super::budget::{FlowBudget, Lease};
 use super::events::Events;
 use super::expect::Expectations;
 use super::gre::Calls;
-use super::nat::{Answers, PortDraw};
+use super::nat::{Answers, Endpoints, PortDraw};
 use crate::counters::WorkerCounters;
 use crate::ids::WorkerId;
 
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) may_use_reserve: bool,
     /// What this worker reserved from the others.
     pub(super) answers: Answers,
+    /// Who has which outer endpoint, of mappings that are the same for all destinations.
+    pub(super) endpoints: Arc<Endpoints>,
     /// What helpers announced.
     pub(super) expectations: Expectations,
     /// Which ids the tunnels of announced calls have.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Packet};
 
-use crate::conntrack::{NatRange, Zone};
+use crate::conntrack::{NatRange, PortBlocks, Zone};
 use crate::helper::Assigned;
 use crate::limit::Limit;
 use crate::ruleset::{ChainId, Decision, Rejection};
@@ -63,12 +63,15 @@ pub enum Action {
 }
 
 /// How a flow is translated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Translate {
     /// Its source becomes one of these.
     Snat(NatRange),
-    /// Its source becomes the address of the interface that it leaves by, with one of these ports if any are given.
-    Masquerade(Option<(u16, u16)>),
+    /// Its source becomes the address of the interface that it leaves by; all else is as the range says, which has no
+    /// addresses.
+    Masquerade(NatRange),
+    /// Its source becomes what the sender has of these.
+    Blocks(PortBlocks),
     /// Its destination becomes one of these.
     Dnat(NatRange),
     /// Its destination becomes the address of the interface that it came in by, with one of these ports if any are
@@ -80,16 +83,28 @@ impl Translate {
     /// Ports that it gives.
     pub const fn ports(&self) -> Option<(u16, u16)> {
         match self {
-            Translate::Snat(range) | Translate::Dnat(range) => range.ports,
-            Translate::Masquerade(ports) | Translate::Redirect(ports) => *ports,
+            Translate::Snat(range) | Translate::Masquerade(range) | Translate::Dnat(range) => range.ports,
+            Translate::Redirect(ports) => *ports,
+            // A block is of all protocols: the others get its address alone.
+            Translate::Blocks(_) => None,
         }
     }
 
     /// Addresses that it gives.
-    pub const fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+    pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         match self {
             Translate::Snat(range) | Translate::Dnat(range) => range.addresses,
+            Translate::Blocks(blocks) => Some(blocks.addresses()),
             Translate::Masquerade(_) | Translate::Redirect(_) => None,
+        }
+    }
+
+    /// Whether an inner endpoint keeps its outer one towards every destination.
+    pub const fn is_endpoint_independent(&self) -> bool {
+        match self {
+            Translate::Snat(range) | Translate::Masquerade(range) => range.endpoint_independent,
+            Translate::Blocks(blocks) => blocks.is_endpoint_independent(),
+            Translate::Dnat(_) | Translate::Redirect(_) => false,
         }
     }
 }

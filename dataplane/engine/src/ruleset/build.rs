@@ -157,6 +157,10 @@ impl RulesetBuilder {
         let helps = self.helps();
         let relates_untracked = self.relates_untracked();
         let counts_flows = self.counts_flows();
+        let lends_endpoints = self.any_action(|action| match action {
+            Action::Translate(how) => how.is_endpoint_independent(),
+            _ => false,
+        });
         let mut layout = Layout::default();
         let mut bases: [Base; Hook::COUNT] = Default::default();
         let parts = bases.iter_mut().zip(self.bases).zip(self.policies).zip(extents);
@@ -179,10 +183,15 @@ impl RulesetBuilder {
             timeouts: Box::default(),
             marks_clash,
             translates: self.translates,
+            lends_endpoints,
             relates_untracked,
             counts_flows,
             counters,
         })
+    }
+
+    fn any_action(&self, is: impl Fn(&Action) -> bool) -> bool {
+        self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules).any(|rule| is(&rule.action))
     }
 
     /// Whether a rule for packets from the wire says NOTRACK; user chains count, whoever jumps there.

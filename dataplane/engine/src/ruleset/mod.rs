@@ -118,6 +118,7 @@ pub struct Ruleset {
     /// Whether packets of one flow may give it different marks in turn.
     marks_clash: bool,
     translates: bool,
+    lends_endpoints: bool,
     /// Whether an ICMP error may be RELATED to a packet that is not tracked.
     relates_untracked: bool,
     /// Whether a rule asks how many flows are live.
@@ -189,6 +190,12 @@ impl Ruleset {
     /// Whether a flow may live at another worker than its packets hash to: translated, or announced by a helper.
     pub fn moves_flows(&self) -> bool {
         self.translates || self.helps
+    }
+
+    /// Whether a rule gives inner endpoints one outer endpoint for all destinations, so that there must be a table of
+    /// those ([`crate::conntrack::Reservations::prepare_endpoints`]).
+    pub fn lends_endpoints(&self) -> bool {
+        self.lends_endpoints
     }
 
     /// What a rule does that decided with [`Decision::Translate`].

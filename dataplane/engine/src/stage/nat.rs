@@ -16,7 +16,8 @@ use std::ops::ControlFlow;
 use sluice_wire::rewrite::Translation;
 use sluice_wire::{Family, Transport, icmp, quoted};
 
-use crate::conntrack::{CtState, Direction, Manip, Mapping, NatRange, Tracked};
+use crate::conntrack::{CtState, Direction, Manip, Mapping, NatRange, PortBlocks, Tracked};
+use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
 use crate::ruleset::{Decision, Effects, Hook, Translate, View};
 use crate::stage::{filter, route, settle};
@@ -93,9 +94,12 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
     let egress = t.egress().map(|egress| egress.interface);
     let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
     t.bench.conntrack.bind(t.bench.now, pending, manip, &range);
-    if let (Some(Translate::Masquerade(_)), Some(interface)) = (rule, egress) {
-        pending.set_masquerade(interface);
+    match (rule, egress) {
+        (Some(Translate::Masquerade(_)), Some(interface)) => pending.set_masquerade(interface),
+        (Some(Translate::Blocks(blocks)), _) => tell_block(t, blocks),
+        _ => {}
     }
+    let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
     t.mapping = pending.mapping();
     if let Some(ct) = &mut t.ct {
         ct.status = pending.info().status;
@@ -144,16 +148,36 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
 
 /// The addresses and ports that a rule lets choose from.
 fn range(t: &Transit<'_, '_, '_>, rule: &Translate) -> ControlFlow<Verdict, NatRange> {
-    let (address, ports) = match *rule {
-        Translate::Snat(range) => return ControlFlow::Continue(range.of(t.packet.addrs.src())),
-        Translate::Dnat(range) => return ControlFlow::Continue(range.of(t.packet.addrs.dst())),
-        Translate::Masquerade(ports) => (borrowed(t), ports),
-        Translate::Redirect(ports) => (own(t), ports),
+    let source = t.packet.addrs.src();
+    let with = |address: IpAddr, range: NatRange| NatRange { addresses: Some((address, address)), ..range };
+    let range = match rule {
+        Translate::Snat(range) => Some(range.of(source)),
+        Translate::Dnat(range) => Some(range.of(t.packet.addrs.dst())),
+        Translate::Blocks(blocks) => blocks.range(source),
+        Translate::Masquerade(range) => borrowed(t).map(|address| with(address, *range)),
+        Translate::Redirect(ports) => {
+            own(t).map(|address| NatRange { ports: *ports, ..NatRange::address(address) })
+        }
     };
-    match address {
-        Some(address) => ControlFlow::Continue(NatRange { ports, ..NatRange::address(address) }),
+    match range {
+        Some(range) => ControlFlow::Continue(range),
         None => ControlFlow::Break(Verdict::Drop(DropReason::NatNoAddress)),
     }
+}
+
+/// Has a line written where a subscriber uses his block for the first time.
+fn tell_block(t: &mut Transit<'_, '_, '_>, blocks: &PortBlocks) {
+    let subscriber = t.packet.addrs.src();
+    let Some(block) = blocks.first_use(subscriber) else { return };
+    let record = LogRecord {
+        cause: LogCause::Block { subscriber, block },
+        generation: t.bench.world.generation,
+        ingress: t.ingress(),
+        egress: t.egress().map(|egress| egress.interface),
+        length: t.packet.length(),
+        header: PuntedFrame::truncated(t.frame.ethernet(t.packet)),
+    };
+    t.bench.out.log(&record);
 }
 
 /// The address that the router itself would speak from.

@@ -56,7 +56,7 @@ impl PortDraw {
 
 /// A range in numbers of one family.
 #[derive(Clone, Copy)]
-struct Wanted<A> {
+pub(super) struct Wanted<A> {
     addresses: Option<(A, A)>,
     ports: Option<(u16, u16)>,
     manip: Manip,
@@ -76,7 +76,7 @@ impl<A: Address> Wanted<A> {
         }
     }
 
-    fn with_port(&self, tuple: &Tuple<A>, port: u16) -> Tuple<A> {
+    pub(super) fn with_port(&self, tuple: &Tuple<A>, port: u16) -> Tuple<A> {
         match self.manip {
             Manip::Destination if !is_icmp(tuple.protocol) => Tuple { dport: port, ..*tuple },
             _ => Tuple { sport: port, ..*tuple },
@@ -100,8 +100,16 @@ impl<A: Address> Wanted<A> {
 
     /// With an address of the range: always the same for the same two ends.
     fn with_address(&self, tuple: &Tuple<A>) -> Tuple<A> {
+        self.with_address_by(tuple, A::mix((tuple.src, 0), (tuple.dst, 0), 0, &Seeds::new(0)))
+    }
+
+    /// With an address of the range: always the same for the same source (RFC 4787 REQ-2: paired).
+    pub(super) fn with_paired_address(&self, tuple: &Tuple<A>) -> Tuple<A> {
+        self.with_address_by(tuple, A::mix((tuple.src, 0), (tuple.src, 0), 0, &Seeds::new(0)))
+    }
+
+    fn with_address_by(&self, tuple: &Tuple<A>, spread: u64) -> Tuple<A> {
         let Some((first, last)) = self.addresses else { return *tuple };
-        let spread = A::mix((tuple.src, 0), (tuple.dst, 0), 0, &Seeds::new(0));
         let address = A::within(first, last, spread);
         match self.manip {
             Manip::Source => Tuple { src: address, ..*tuple },
@@ -110,7 +118,7 @@ impl<A: Address> Wanted<A> {
     }
 
     /// Where ports are looked for: the first, and how many. None: the port is not to be changed.
-    fn search(&self, tuple: &Tuple<A>) -> Option<(u16, u32)> {
+    pub(super) fn search(&self, tuple: &Tuple<A>) -> Option<(u16, u32)> {
         let span = |first: u16, last: u16| (first, u32::from(last - first) + 1);
         match self.ports {
             _ if !self.may_change_port(tuple.protocol) => None,
@@ -152,16 +160,28 @@ impl<A: Address> Table<A> {
     ) {
         let wanted = Wanted::new(range, manip);
         let mut search = Search { table: self, shared, now, new };
-        let (outward, free) = search.unique(&wanted);
-        new.rebind(manip, outward, free);
+        let (outward, free, endpoint) = match range.endpoint_independent {
+            true => search.by_endpoint(&wanted),
+            false => {
+                let (outward, free) = search.unique(&wanted);
+                (outward, free, None)
+            }
+        };
+        let translated = new.rebind(manip, outward, free);
+        new.refused |= range.endpoint_independent && !free;
+        // A flow that stays as it is keeps nothing: nobody would give it back.
+        match endpoint {
+            Some(slot) if !translated => shared.endpoints.release(slot),
+            endpoint => new.endpoint = endpoint,
+        }
     }
 }
 
-struct Search<'a, A> {
-    table: &'a mut Table<A>,
-    shared: &'a mut Shared,
+pub(super) struct Search<'a, A> {
+    pub(super) table: &'a mut Table<A>,
+    pub(super) shared: &'a mut Shared,
     now: Tick,
-    new: &'a NewFlow<A>,
+    pub(super) new: &'a NewFlow<A>,
 }
 
 impl<A: Address> Search<'_, A> {
@@ -262,7 +282,7 @@ impl<A: Address> Search<'_, A> {
 
     /// Whether no flow has these answers. If nothing was changed and flows have answers of their own, one with these
     /// would have been found for the packet itself.
-    fn is_free(&self, outward: &Tuple<A>) -> bool {
+    pub(super) fn is_free(&self, outward: &Tuple<A>) -> bool {
         let unchanged = outward.is(&self.new.flow.original()) && !self.table.may_share_answers(self.new);
         let key = self.answering(outward);
         (unchanged || self.table.find(self.now, &key).is_none())

@@ -6,7 +6,10 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `range` | what a rule lets choose from |
 //! | `choose` | which address and port a flow gets (the kernel's `get_unique_tuple`) |
+//! | `mapping`, `endpoints` | the same for all destinations, where a rule asks for that |
+//! | `blocks` | which ports are a subscriber's, by arithmetic alone |
 //! | `translations` | where outward tuples lie, and who finds a flow by them |
 //! | `reservations`, `answers` | whose answers are whose, where there are several workers |
 //!
@@ -14,17 +17,24 @@
 //! Source: Linux `net/netfilter/nf_nat_core.c`, `nf_nat_proto.c`, as observed on 6.18; RFC 3022.
 
 mod answers;
+mod blocks;
 mod choose;
+mod endpoints;
+mod mapping;
+mod range;
 mod reservations;
 mod translations;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use sluice_wire::rewrite::Translation;
 use sluice_wire::{Addrs, Family, Packet, Protocol, Transport};
 
 pub(super) use self::answers::Answers;
+pub use self::blocks::{Block, PortBlocks};
 pub(super) use self::choose::PortDraw;
+pub(super) use self::endpoints::{Endpoints, Slot};
+pub use self::range::NatRange;
 pub use self::reservations::Reservations;
 pub(super) use self::translations::Translations;
 
@@ -47,41 +57,6 @@ pub enum Manip {
     Source,
     /// The destination: in prerouting and output.
     Destination,
-}
-
-/// What a translation may choose from, both ends included. What is None is kept if it can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct NatRange {
-    /// Addresses of one family.
-    pub addresses: Option<(IpAddr, IpAddr)>,
-    /// Ports, in host order; of ICMP identifiers.
-    pub ports: Option<(u16, u16)>,
-    /// Of the addresses this many bits are given, and the others stay (iptables' NETMAP).
-    pub prefix: Option<u8>,
-}
-
-impl NatRange {
-    /// One address, whatever port.
-    pub const fn address(address: IpAddr) -> NatRange {
-        NatRange { addresses: Some((address, address)), ports: None, prefix: None }
-    }
-
-    /// What it is for a packet with this address: where the range is a prefix, one address.
-    pub fn of(&self, own: IpAddr) -> NatRange {
-        let (Some((network, _)), Some(length)) = (self.addresses, self.prefix) else { return *self };
-        NatRange::address(match (network, own) {
-            (IpAddr::V4(network), IpAddr::V4(own)) => {
-                let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-                Ipv4Addr::from_bits(network.to_bits() & !host | own.to_bits() & host).into()
-            }
-            (IpAddr::V6(network), IpAddr::V6(own)) => {
-                let host = u128::MAX.checked_shr(length.into()).unwrap_or(0);
-                Ipv6Addr::from_bits(network.to_bits() & !host | own.to_bits() & host).into()
-            }
-            // Rules with addresses match their family alone.
-            _ => own,
-        })
-    }
 }
 
 /// A packet's two ends: addresses, and the two 16-bit halves of its tuple in host order (of ICMP the identifier is
@@ -369,17 +344,18 @@ impl<A: Address> Table<A> {
 }
 
 impl<A: Address> NewFlow<A> {
-    /// Takes a chosen tuple over.
-    fn rebind(&mut self, manip: Manip, outward: Tuple<A>, free: bool) {
+    /// Takes a chosen tuple over; false if it is what the flow had.
+    fn rebind(&mut self, manip: Manip, outward: Tuple<A>, free: bool) -> bool {
         self.bound = true;
         self.exhausted = !free;
         if outward.is(&self.outward) {
-            return;
+            return false;
         }
         self.outward = outward;
         self.flow.status = self.flow.status.with(match manip {
             Manip::Source => Status::SNAT,
             Manip::Destination => Status::DNAT,
         });
+        true
     }
 }

@@ -12,12 +12,14 @@
 //! The reason, and what else was weighed: `docs/adr`, "Answers of translated flows".
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sluice_wire::Addrs;
 
+use super::Endpoints;
 use crate::conntrack::template::Zone;
+use crate::engine::EngineConfig;
 use crate::ids::WorkerId;
 
 /// Places in a line.
@@ -42,6 +44,7 @@ pub struct Reservations {
     expected: AtomicU32,
     /// Whether anything was ever reserved in another zone than 0.
     zoned: AtomicBool,
+    endpoints: Arc<Endpoints>,
 }
 
 impl Reservations {
@@ -53,6 +56,20 @@ impl Reservations {
             filter: std::array::from_fn(|_| AtomicU64::new(0)),
             expected: AtomicU32::new(0),
             zoned: AtomicBool::new(false),
+            endpoints: Arc::new(Endpoints::new(flows)),
+        }
+    }
+
+    /// Makes the table of outer endpoints. To be called, not by a worker, before the first world whose rules lend them.
+    pub fn prepare_endpoints(&self) {
+        self.endpoints.prepare();
+    }
+
+    /// The table of outer endpoints that a worker shares with the others, or its own where it is alone.
+    pub(in crate::conntrack) fn endpoints_of(config: &EngineConfig) -> Arc<Endpoints> {
+        match &config.reservations {
+            Some(shared) => Arc::clone(&shared.endpoints),
+            None => Arc::new(Endpoints::new(config.flow_capacity)),
         }
     }
 

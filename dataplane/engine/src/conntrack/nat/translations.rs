@@ -8,6 +8,7 @@
 use super::super::index::Index;
 use super::super::template::ZoneId;
 use super::super::tuple::{Address, Seeds, Tuple};
+use super::endpoints::Slot;
 use crate::ids::InterfaceId;
 
 /// Flows of one source that are asked for their mapping.
@@ -21,6 +22,8 @@ type Entry<A> = (A, A, [u16; 4], [u32; 2]);
 /// The outward tuples of one family's flows.
 pub(in super::super) struct Translations<A> {
     entries: Vec<Entry<A>>,
+    /// Of each flow that took an outer endpoint, that one's number ([`Slot::number`]), or 0.
+    endpoints: Vec<u32>,
     /// By the hash of the outward tuple, which its answers share.
     replies: Index,
     /// The newest flow of each original source.
@@ -36,6 +39,7 @@ impl<A: Address> Translations<A> {
         let nothing = (A::ZERO, A::ZERO, [0; 4], [0; 2]);
         Translations {
             entries: vec![nothing; capacity as usize],
+            endpoints: vec![0; capacity as usize],
             replies: Index::new(capacity),
             sources: Index::new(capacity),
             count: 0,
@@ -94,6 +98,18 @@ impl<A: Address> Translations<A> {
             })
         });
         self.join(place, original, tuple_of);
+    }
+
+    /// Notes the outer endpoint that a flow took.
+    pub(in super::super) fn set_endpoint(&mut self, place: u32, slot: Slot) {
+        if let Some(endpoint) = self.endpoints.get_mut(place as usize) {
+            *endpoint = slot.number();
+        }
+    }
+
+    /// The outer endpoint that a flow took, which it has no more.
+    pub(in super::super) fn take_endpoint(&mut self, place: u32) -> Option<Slot> {
+        Slot::of_number(std::mem::take(self.endpoints.get_mut(place as usize)?))
     }
 
     /// Forgets a flow's.

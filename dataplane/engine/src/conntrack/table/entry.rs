@@ -19,7 +19,8 @@ impl<A: Address> Table<A> {
         now: Now,
         new: NewFlow<A>,
     ) -> Option<u32> {
-        if self.find_or_reap(shared, now.tick, &new.key).is_some()
+        if new.refused
+            || self.find_or_reap(shared, now.tick, &new.key).is_some()
             || self.answers_clash(shared, now.tick, &new)
         {
             return None;
@@ -101,6 +102,9 @@ impl<A: Address> Table<A> {
             let zone = new.key.zone.of(Direction::Reply);
             let tuple_of = |place: u32| flows.get(place as usize).map(Flow::original);
             self.translations.insert(place, &original, (&new.outward, zone), new.masquerade, tuple_of);
+            if let Some(slot) = new.endpoint {
+                self.translations.set_endpoint(place, slot);
+            }
         }
     }
 
@@ -138,6 +142,11 @@ impl<A: Address> Table<A> {
                 let arrivals = flow.original().reversed();
                 shared.answers.release((&arrivals, zone.of(Direction::Original)), &self.seeds);
             }
+        }
+        if flow.status.is_translated()
+            && let Some(slot) = self.translations.take_endpoint(place)
+        {
+            shared.endpoints.release(slot);
         }
         if flow.status.contains(Status::HELPED) {
             self.forget_expectations(shared, place);

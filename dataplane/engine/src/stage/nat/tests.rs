@@ -1,5 +1,6 @@
 //! Stories of translated flows, each in both families where there are two.
 
+mod beyond;
 mod zones;
 
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ fn to_port(port: u16) -> Test {
 }
 
 fn masquerading() -> Router {
-    let masquerade = Action::Translate(Translate::Masquerade(None));
+    let masquerade = Action::Translate(Translate::Masquerade(NatRange::default()));
     Router::new().rule(Hook::NatPostrouting, vec![out_by(SRV)], masquerade).ready()
 }
 
@@ -377,7 +378,7 @@ struct Team<const N: usize> {
 
 impl<const N: usize> Team<N> {
     fn new(tests: Vec<Test>, hook: Hook, how: Translate) -> Team<N> {
-        Team::of(|router| router.rule(hook, tests.clone(), Action::Translate(how)))
+        Team::of(|router| router.rule(hook, tests.clone(), Action::Translate(how.clone())))
     }
 
     fn of(policy: impl Fn(Router) -> Router) -> Team<N> {
@@ -401,7 +402,11 @@ impl<const N: usize> Team<N> {
 #[test]
 fn answers_find_the_worker_that_asked() {
     for [client, _, server, router_address, _] in WORLDS {
-        let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+        let mut team = Team::<4>::new(
+            vec![out_by(SRV)],
+            Hook::NatPostrouting,
+            Translate::Masquerade(NatRange::default()),
+        );
         for n in 0..64u16 {
             let query = udp(&between(CLI, client, server), (5000 + n, 53), b"q");
             let (owner, fate) = team.receive(usize::from(n % 4), CLI, &query);
@@ -432,7 +437,8 @@ fn published_servers_are_reached_by_every_worker() {
 
 #[test]
 fn errors_about_translated_packets_go_to_their_worker() {
-    let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    let mut team =
+        Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(NatRange::default()));
     for n in 0..16u16 {
         let query = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000 + n, 53), b"q");
         let (owner, leaves) = team.receive(0, CLI, &query);
@@ -448,7 +454,8 @@ fn errors_about_translated_packets_go_to_their_worker() {
 /// Both clients' packets hash to different workers, yet leave as one address and port unless someone looks.
 #[test]
 fn no_two_workers_give_the_same_port() {
-    let mut team = Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    let mut team =
+        Team::<4>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(NatRange::default()));
     let mut seen = std::collections::HashSet::new();
     for client in 2..10 {
         for sport in 5000..5008u16 {
@@ -472,7 +479,8 @@ fn no_two_workers_give_the_same_port() {
 
 #[test]
 fn answers_are_free_again_when_their_flow_is_gone() {
-    let mut team = Team::<2>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(None));
+    let mut team =
+        Team::<2>::new(vec![out_by(SRV)], Hook::NatPostrouting, Translate::Masquerade(NatRange::default()));
     for round in 0..3 {
         for client in [2, 3] {
             let from = format!("10.1.0.{client}");
