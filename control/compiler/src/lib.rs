@@ -31,7 +31,7 @@ pub use explain::has::line as packet_line;
 pub use explain::{Explain, OfFlow};
 pub use names::Names;
 pub use recheck::Recheck;
-pub use sets::NamedSet;
+pub use sets::{Difference, NamedSet};
 pub use timeouts::{RuleTimeouts, TimeoutRegistry};
 pub use topology::Surroundings;
 

@@ -44,6 +44,15 @@ impl<'a> Sets<'a> {
     }
 }
 
+/// What makes one set of another, element by element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Elements that are new.
+    pub added: SetElements,
+    /// Elements that are gone.
+    pub removed: SetElements,
+}
+
 /// A set in a compiled policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedSet {
@@ -53,7 +62,25 @@ pub struct NamedSet {
     pub elements: Arc<SetElements>,
 }
 
+/// More elements that go at once are not looked for one by one: the set is compiled again.
+const FEW: usize = 64;
+
 impl NamedSet {
+    /// As [`NamedSet::put_into`], where `ruleset` has the set as it was before `difference`: without compiling the set again,
+    /// where that is small.
+    pub fn put_change_into(&self, ruleset: &Ruleset, difference: &Difference) -> Ruleset {
+        let changed = match (&*self.elements, &difference.added, &difference.removed) {
+            (SetElements::Net(after), SetElements::Net(added), SetElements::Net(removed))
+                if removed.len() <= FEW =>
+            {
+                let gone = uncovered(removed, after);
+                ruleset.with_changed_addresses(self.id, &gone, &addresses(added))
+            }
+            _ => None,
+        };
+        changed.unwrap_or_else(|| self.put_into(ruleset))
+    }
+
     /// The policy with these elements in the set, whatever were there before.
     pub fn put_into(&self, ruleset: &Ruleset) -> Ruleset {
         match &*self.elements {
@@ -61,6 +88,21 @@ impl NamedSet {
             SetElements::Port(ranges) => ruleset.with_port_set(self.id, ports(ranges)),
         }
     }
+}
+
+/// What of the elements that went no other element covers.
+fn uncovered(removed: &[IpRange], after: &[IpRange]) -> AddressSet {
+    let gone = addresses(removed);
+    if removed.is_empty() {
+        return gone;
+    }
+    let touches = |kept: &&IpRange| {
+        removed.iter().any(|one| {
+            one.family() == kept.family() && one.first() <= kept.last() && kept.first() <= one.last()
+        })
+    };
+    let kept: Vec<IpRange> = after.iter().filter(touches).copied().collect();
+    gone.without(&addresses(&kept))
 }
 
 fn addresses(ranges: &[IpRange]) -> AddressSet {

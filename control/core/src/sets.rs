@@ -8,15 +8,16 @@
 //! Not here: what an element is ([`sluice_config`]), and how sets are asked ([`sluice_engine::ruleset::AddressSet`]).
 
 mod disk;
+mod held;
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use sluice_api as api;
-use sluice_compiler::{NamedSet, covered, range_text};
+use sluice_compiler::{Difference, NamedSet, covered, range_text};
 use sluice_config::nearest;
 use sluice_config::policy::SetElements;
 use tokio::task::spawn_blocking;
@@ -25,6 +26,7 @@ use crate::apply::ApplyError;
 use crate::boot::Ready;
 use crate::control::Control;
 use crate::lock::locked;
+use held::Held;
 
 /// Elements that a set may grow to by changes: what a policy may hold in its set files comes to less.
 const ROOM: usize = 4 << 20;
@@ -49,11 +51,18 @@ pub(crate) struct LiveSet {
     set: NamedSet,
     /// As the policy defines it.
     defined: Arc<SetElements>,
+    /// [`digest`] of that, once it was asked for.
+    digest: Arc<OnceLock<String>>,
 }
 
 impl LiveSet {
     fn changed(&self) -> bool {
         !Arc::ptr_eq(&self.defined, &self.set.elements)
+    }
+
+    /// What tells its definition from others.
+    fn digest(&self) -> &str {
+        self.digest.get_or_init(|| digest(&self.defined))
     }
 }
 
@@ -68,7 +77,7 @@ struct Change {
     /// [`digest`] of what the policy says.
     defined: String,
     /// What it holds.
-    elements: Arc<SetElements>,
+    held: Held,
 }
 
 impl Changes {
@@ -76,11 +85,18 @@ impl Changes {
     pub(crate) fn settle(&self, ready: &mut Ready) {
         for (name, live) in &mut ready.sets {
             let Some(changes) = self.0.get(name) else { continue };
-            let defined = digest(&live.defined);
-            let Some(change) = changes.iter().find(|change| change.defined == defined) else { continue };
-            live.set.elements = Arc::clone(&change.elements);
+            let Some(change) = changes.iter().find(|change| change.defined == live.digest()) else {
+                continue;
+            };
+            live.set.elements = change.held.elements(&live.defined);
             ready.compiled.ruleset = live.set.put_into(&ready.compiled.ruleset);
         }
+    }
+
+    /// What a set holds, of which the policy says what has this digest; None if that.
+    fn held(&self, name: &str, defined: &str) -> Option<&Held> {
+        let mut of_set = self.0.get(name)?.iter();
+        of_set.find(|change| change.defined == defined).map(|change| &change.held)
     }
 
     /// With another change to a set.
@@ -95,7 +111,7 @@ impl Changes {
 
 /// The sets of a compiled policy, as it defines them.
 pub(crate) fn as_defined(sets: BTreeMap<String, NamedSet>) -> LiveSets {
-    let live = |set: NamedSet| LiveSet { defined: Arc::clone(&set.elements), set };
+    let live = |set: NamedSet| LiveSet { defined: Arc::clone(&set.elements), set, digest: Arc::default() };
     sets.into_iter().map(|(name, set)| (name, live(set))).collect()
 }
 
@@ -131,8 +147,8 @@ impl Sets {
         let mut names = Vec::new();
         for (name, changes) in &mut all {
             let Some(live) = self.live.get(name) else { continue };
-            let (before, defined) = (changes.len(), digest(&live.defined));
-            changes.retain(|change| change.defined == defined);
+            let before = changes.len();
+            changes.retain(|change| change.defined == live.digest());
             if changes.len() < before {
                 names.push(name.clone());
             }
@@ -195,10 +211,14 @@ impl Control {
         let ruleset = Arc::clone(&self.publisher.world().ruleset);
         // Large sets take a while, and so may the disk: beside this thread.
         let work = spawn_blocking(move || {
-            let (reply, live) = changed(live, &change).map_err(ApplyError::Asked)?;
-            let kept = Change { defined: digest(&live.defined), elements: Arc::clone(&live.set.elements) };
-            let changes = changes.with(&change.name, kept);
-            let ruleset = Arc::new(live.set.put_into(&ruleset));
+            let (reply, live, difference) = changed(live, &change).map_err(ApplyError::Asked)?;
+            let before = changes.held(&change.name, live.digest());
+            let held = Held::after(before, &live.set.elements, difference.as_ref());
+            let changes = changes.with(&change.name, Change { defined: live.digest().to_owned(), held });
+            let ruleset = Arc::new(match &difference {
+                Some(difference) => live.set.put_change_into(&ruleset, difference),
+                None => live.set.put_into(&ruleset),
+            });
             let of_set = changes.0.get(&change.name).map(Vec::as_slice).unwrap_or_default();
             disk::save(&folder, &change.name, of_set).map_err(ApplyError::State)?;
             Ok::<_, ApplyError>((reply, live, changes, ruleset))
@@ -230,11 +250,22 @@ impl Control {
     }
 }
 
-/// A set behind a change, and what it did.
-fn changed(live: LiveSet, change: &api::SetChange) -> Result<(api::SetReply, LiveSet), String> {
+/// A set behind a change, what that did, and element by element, unless all of it is another.
+fn changed(
+    live: LiveSet,
+    change: &api::SetChange,
+) -> Result<(api::SetReply, LiveSet, Option<Difference>), String> {
     let name = &change.name;
     let before = &*live.set.elements;
     let given = parse(before, &change.elements).map_err(|why| format!("set {name}: {why}"))?;
+    let removed = given.clone();
+    let difference = |after: &SetElements| match change.action {
+        api::SetAction::Add => {
+            Some(Difference { added: tail(after, before.len()), removed: tail(after, usize::MAX) })
+        }
+        api::SetAction::Del => Some(Difference { added: tail(after, usize::MAX), removed }),
+        api::SetAction::Replace => None,
+    };
     let (after, added, removed) = match (before, given) {
         (SetElements::Net(before), SetElements::Net(given)) => {
             let edited = edit(before, given, change.action).map_err(|at| absent(change, at))?;
@@ -250,8 +281,17 @@ fn changed(live: LiveSet, change: &api::SetChange) -> Result<(api::SetReply, Liv
         return Err(format!("set {name} would have {} elements (limit {ROOM})", after.len()));
     }
     let reply = api::SetReply { generation: 0, elements: after.len(), added, removed };
+    let difference = difference(&after);
     let set = NamedSet { id: live.set.id, elements: Arc::new(after) };
-    Ok((reply, LiveSet { set, defined: live.defined }))
+    Ok((reply, LiveSet { set, ..live }, difference))
+}
+
+/// Elements from one on.
+fn tail(elements: &SetElements, from: usize) -> SetElements {
+    match elements {
+        SetElements::Net(list) => SetElements::Net(list.get(from..).unwrap_or_default().to_vec()),
+        SetElements::Port(list) => SetElements::Port(list.get(from..).unwrap_or_default().to_vec()),
+    }
 }
 
 fn absent(change: &api::SetChange, at: usize) -> String {

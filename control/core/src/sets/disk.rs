@@ -1,4 +1,5 @@
-//! Changes of sets on disk: `sets/NAME.json`, a file for each set that was changed, written whole.
+//! Changes of sets on disk: `sets/NAME.json`, a file for each set that was changed, with what it holds or what differs from
+//! its definition.
 //!
 //! As with policies ([`crate::history`]), a file is written beside its place, synced and renamed: whenever the machine
 //! stops, the old one is there or the new one.
@@ -10,8 +11,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sluice_compiler::Difference;
 use sluice_config::policy::SetElements;
 
+use super::held::Held;
 use super::{Change, kind, parse, texts};
 use crate::history::disk::{Disk as _, RealDisk, UNFINISHED, replace};
 
@@ -24,7 +27,14 @@ struct Stored {
     #[serde(rename = "type")]
     kind: String,
     /// What it holds instead.
-    elements: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    elements: Option<Vec<String>>,
+    /// Or else what it holds beside that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    added: Vec<String>,
+    /// And what it does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
 }
 
 /// All changes, by the name of the set. What cannot be read is left out, and logged.
@@ -63,8 +73,15 @@ fn read(path: &Path) -> io::Result<Vec<Change>> {
             "port" => SetElements::Port(Vec::new()),
             other => return Err(io::Error::other(format!("no type of set: {other}"))),
         };
-        let elements = parse(&like, &stored.elements).map_err(io::Error::other)?;
-        Ok(Change { defined: stored.defined, elements: Arc::new(elements) })
+        let elements = |list: &[String]| parse(&like, list).map_err(io::Error::other);
+        let held = match &stored.elements {
+            Some(list) => Held::Whole(Arc::new(elements(list)?)),
+            None => Held::Differs(Difference {
+                added: elements(&stored.added)?,
+                removed: elements(&stored.removed)?,
+            }),
+        };
+        Ok(Change { defined: stored.defined, held })
     };
     stored.into_iter().map(change).collect()
 }
@@ -80,10 +97,13 @@ pub(super) fn save(folder: &Path, name: &str, changes: &[Change]) -> io::Result<
         return RealDisk.sync_folder(folder);
     }
     fs::create_dir_all(folder)?;
-    let stored = |change: &Change| Stored {
-        defined: change.defined.clone(),
-        kind: kind(&change.elements).into(),
-        elements: texts(&change.elements, usize::MAX),
+    let all = |elements: &SetElements| texts(elements, usize::MAX);
+    let stored = |change: &Change| {
+        let (like, elements, added, removed) = match &change.held {
+            Held::Whole(elements) => (&**elements, Some(all(elements)), Vec::new(), Vec::new()),
+            Held::Differs(Difference { added, removed }) => (added, None, all(added), all(removed)),
+        };
+        Stored { defined: change.defined.clone(), kind: kind(like).into(), elements, added, removed }
     };
     let stored: Vec<Stored> = changes.iter().map(stored).collect();
     replace(&mut RealDisk, &path, &serde_json::to_vec(&stored)?)

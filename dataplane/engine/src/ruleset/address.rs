@@ -44,6 +44,23 @@ impl AddressSet {
         }
     }
 
+    /// What is in it or in another.
+    #[must_use]
+    pub fn union(&self, other: &AddressSet) -> AddressSet {
+        AddressSet { v4: self.v4.union(&other.v4), v6: self.v6.union(&other.v6) }
+    }
+
+    /// What is in it and not in another.
+    #[must_use]
+    pub fn without(&self, other: &AddressSet) -> AddressSet {
+        AddressSet { v4: self.v4.without(&other.v4), v6: self.v6.without(&other.v6) }
+    }
+
+    /// How many ranges it comes to.
+    pub(super) fn ranges(&self) -> usize {
+        self.v4.ranges.len() + self.v6.ranges.len()
+    }
+
     /// What it keeps, in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.v4.bytes() + self.v6.bytes()
@@ -124,6 +141,30 @@ impl<K: LpmKey + Bits> Side<K> {
         Side { ranges: ranges.into_boxed_slice(), trie }
     }
 
+    fn union(&self, other: &Side<K>) -> Side<K> {
+        Side::new(self.ranges.iter().chain(&other.ranges).copied().collect())
+    }
+
+    fn without(&self, other: &Side<K>) -> Side<K> {
+        let mut left = Vec::new();
+        let mut holes = other.ranges.iter().peekable();
+        for &(first, last) in &self.ranges {
+            while holes.next_if(|(_, end)| *end < first).is_some() {}
+            let mut from = Some(first);
+            // A hole may reach into the next range too, so it stays.
+            for &(begin, end) in holes.clone().take_while(|(begin, _)| *begin <= last) {
+                if let (Some(from), Some(before)) = (from, begin.before())
+                    && from <= before
+                {
+                    left.push((from, before));
+                }
+                from = end.next();
+            }
+            left.extend(from.filter(|from| *from <= last).map(|from| (from, last)));
+        }
+        Side::new(left)
+    }
+
     fn bytes(&self) -> usize {
         size_of_val(&*self.ranges) + self.trie.as_ref().map_or(0, Lpm::bytes)
     }
@@ -168,6 +209,7 @@ trait Bits: Sized {
     /// With the lowest `count` bits set.
     fn fill(self, count: u32) -> Self;
     fn next(self) -> Option<Self>;
+    fn before(self) -> Option<Self>;
 }
 
 impl Bits for u32 {
@@ -182,6 +224,10 @@ impl Bits for u32 {
     fn next(self) -> Option<u32> {
         self.checked_add(1)
     }
+
+    fn before(self) -> Option<u32> {
+        self.checked_sub(1)
+    }
 }
 
 impl Bits for u128 {
@@ -195,6 +241,10 @@ impl Bits for u128 {
 
     fn next(self) -> Option<u128> {
         self.checked_add(1)
+    }
+
+    fn before(self) -> Option<u128> {
+        self.checked_sub(1)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Protocol};
 
+use crate::ruleset::changed::NamedAddresses;
 use crate::ruleset::classifier::Index;
 use crate::ruleset::guard::Guard;
 use crate::ruleset::matching::{Match, Test};
@@ -69,7 +70,7 @@ pub struct RulesetBuilder {
     policies: [Policy; Hook::COUNT],
     translates: bool,
     chains: Vec<Chain>,
-    address_sets: Vec<Arc<AddressSet>>,
+    address_sets: Vec<NamedAddresses>,
     port_sets: Vec<Arc<PortSet>>,
 }
 
@@ -87,7 +88,7 @@ impl RulesetBuilder {
 
     /// Adds a set of addresses.
     pub fn address_set(&mut self, set: AddressSet) -> SetId {
-        self.address_sets.push(Arc::new(set));
+        self.address_sets.push(NamedAddresses::new(set));
         SetId(self.address_sets.len() as u32 - 1)
     }
 

@@ -11,6 +11,7 @@ mod action;
 mod address;
 mod build;
 mod chain;
+mod changed;
 mod classifier;
 mod counters;
 mod explain;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use crate::conntrack::TimeoutsId;
 use crate::ids::WorkerId;
 use chain::{Chain, ChainPlace};
+use changed::NamedAddresses;
 use walk::By;
 
 /// A rule by its index in [`Ruleset::rules`].
@@ -107,7 +109,7 @@ pub struct Ruleset {
     /// By [`ChainPlace`].
     chains: Arc<[Chain]>,
     /// By [`SetId`].
-    address_sets: Arc<[Arc<AddressSet>]>,
+    address_sets: Arc<[NamedAddresses]>,
     port_sets: Arc<[Arc<PortSet>]>,
     /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
     may_notrack: bool,
@@ -153,13 +155,21 @@ impl Ruleset {
     /// The same rules, counting on, with other addresses in a set. To be published under a new generation.
     #[must_use]
     pub fn with_address_set(&self, id: SetId, set: AddressSet) -> Ruleset {
-        Ruleset { address_sets: replaced(&self.address_sets, id, set), ..self.clone() }
+        let address_sets = replaced(&self.address_sets, id, NamedAddresses::new(set));
+        Ruleset { address_sets, ..self.clone() }
+    }
+
+    /// As [`Ruleset::with_address_set`], for a change that is small beside the set: all of `gone` goes, then all of `come`
+    /// comes, at a cost that grows with these alone. None if changes come to so much that the set is to be compiled again.
+    pub fn with_changed_addresses(&self, id: SetId, gone: &AddressSet, come: &AddressSet) -> Option<Ruleset> {
+        let set = self.address_sets.get(id.0 as usize)?.changed(gone, come)?;
+        Some(Ruleset { address_sets: replaced(&self.address_sets, id, set), ..self.clone() })
     }
 
     /// As [`Ruleset::with_address_set`], for ports.
     #[must_use]
     pub fn with_port_set(&self, id: SetId, set: PortSet) -> Ruleset {
-        Ruleset { port_sets: replaced(&self.port_sets, id, set), ..self.clone() }
+        Ruleset { port_sets: replaced(&self.port_sets, id, Arc::new(set)), ..self.clone() }
     }
 
     /// Judges a packet at a hook. Marks that rules set are in `view.mark` and `view.ct` afterwards too.
@@ -339,10 +349,10 @@ impl Ruleset {
 }
 
 /// A list of sets with another one in a place; one behind the end changes nothing.
-fn replaced<T>(sets: &[Arc<T>], id: SetId, set: T) -> Arc<[Arc<T>]> {
+fn replaced<T: Clone>(sets: &[T], id: SetId, set: T) -> Arc<[T]> {
     let mut sets = sets.to_vec();
     if let Some(place) = sets.get_mut(id.0 as usize) {
-        *place = Arc::new(set);
+        *place = set;
     }
     sets.into()
 }
