@@ -22,9 +22,10 @@ ALLOWED = {
     "sluice-compiler": ["sluice-api", "sluice-config", "sluice-engine", "sluice-wire"],
     "sluice-import": ["sluice-compiler", "sluice-config", "sluice-wire"],
     "sluice-api": [],
-    "sluice-control": ["sluice-api", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-wire"],
+    "sluice-certificates": [],
+    "sluice-control": ["sluice-api", "sluice-certificates", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-wire"],
     "sluiced": ["sluice-config", "sluice-control", "sluice-engine", "sluice-worker", "sluice-wire"],
-    "sluice": ["sluice-api", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-import", "sluice-wire"],
+    "sluice": ["sluice-api", "sluice-certificates", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-import", "sluice-wire"],
     # Tests may look at everything that needs no DPDK.
     "sluice-tests": ["sluice-api", "sluice-compiler", "sluice-config", "sluice-engine", "sluice-import", "sluice-wire"],
 }

@@ -20,6 +20,8 @@ pub struct SystemFile {
     pub more: String,
     /// `memory.mbufs`.
     pub mbufs: u32,
+    /// Further keys of `control`, with a comma in front.
+    pub control: String,
 }
 
 impl Default for SystemFile {
@@ -31,6 +33,7 @@ impl Default for SystemFile {
                 .into(),
             more: String::new(),
             mbufs: 16384,
+            control: String::new(),
         }
     }
 }
@@ -46,8 +49,8 @@ impl SystemFile {
         let dir = lab.dir().display();
         format!(
             "workers: {{count: {}, idle: yield}}\nmemory: {{hugepages: off, mbufs: {}}}\ninterfaces:\n{}\
-             control: {{api: {dir}/api.sock, metrics: \"127.0.0.1:9843\"}}\npolicy: {dir}/policy.yaml\nstate: {dir}/state\n{}",
-            self.workers, self.mbufs, self.interfaces, self.more
+             control: {{api: {dir}/api.sock, metrics: \"127.0.0.1:9843\"{}}}\npolicy: {dir}/policy.yaml\nstate: {dir}/state\n{}",
+            self.workers, self.mbufs, self.interfaces, self.control, self.more
         )
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::interface::interfaces;
 use super::route::{RawRoute, neighbour, route};
 use super::{
-    Control, Hugepages, Icmp, Idle, MAX_WORKERS, Memory, Placement, System, Workers, conntrack, ipfix,
+    Control, Hugepages, Icmp, Idle, MAX_WORKERS, Memory, Placement, Remote, System, Workers, conntrack, ipfix,
 };
 use crate::decode::{Reader, boolean, number};
 use crate::diagnostics::ValueError;
@@ -185,8 +185,8 @@ fn icmp<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Icmp {
 
 fn control<'a>(reader: &mut Reader<'a>, node: Option<&Node<'a>>, folder: &Path) -> Control {
     let metrics = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 9843)));
-    let mut control = Control { api: PathBuf::from("/run/sluice/sluice.sock"), metrics };
-    let fields = node.and_then(|node| reader.fields(node, "`control`", &["api", "metrics"]));
+    let mut control = Control { api: PathBuf::from("/run/sluice/sluice.sock"), metrics, remote: None };
+    let fields = node.and_then(|node| reader.fields(node, "`control`", &["api", "metrics", "remote"]));
     let Some(fields) = fields else { return control };
     if let Some(text) = fields.get("api").and_then(|node| reader.text(node, "`api`")) {
         control.api = folder.join(text);
@@ -201,5 +201,30 @@ fn control<'a>(reader: &mut Reader<'a>, node: Option<&Node<'a>>, folder: &Path) 
         });
         control.metrics = metrics.unwrap_or(control.metrics);
     }
+    control.remote = fields.get("remote").and_then(|node| remote(reader, node, folder));
     control
+}
+
+fn remote<'a>(reader: &mut Reader<'a>, node: &Node<'a>, folder: &Path) -> Option<Remote> {
+    if reader.is_off(node) {
+        return None;
+    }
+    let keys = ["listen", "certificate", "key", "ca", "revoked"];
+    let fields = reader.fields(node, "`remote`", &keys)?;
+    let listen = fields.require(reader, "`remote`", "listen").and_then(|node| {
+        reader.parsed(node, "`listen`", |text| {
+            let wrong = || ValueError::new(format!("`{text}` is no ADDRESS:PORT (192.0.2.1:9844)"));
+            text.parse().map_err(|_| wrong())
+        })
+    });
+    let path = |reader: &mut Reader<'a>, key: &str, default: &str| {
+        let given = fields.get(key).and_then(|node| reader.text(node, key));
+        folder.join(given.unwrap_or(default))
+    };
+    let (certificate, key) =
+        (path(reader, "certificate", "tls/server.crt"), path(reader, "key", "tls/server.key"));
+    let ca = path(reader, "ca", "tls/ca.crt");
+    let off = fields.get("revoked").is_some_and(|node| reader.is_off(node));
+    let revoked = (!off).then(|| path(reader, "revoked", "tls/revoked.crl"));
+    Some(Remote { listen: listen?, certificate, key, ca, revoked })
 }

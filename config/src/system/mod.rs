@@ -350,6 +350,23 @@ pub struct Control {
     pub api: PathBuf,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether the API is served to other hosts, too.
+    pub remote: Option<Remote>,
+}
+
+/// `control.remote:`: the API over mutual TLS. What is in the files is looked at by the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// The box's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authority that signs clients' certificates.
+    pub ca: PathBuf,
+    /// The list of certificates that are revoked; `None`: none is.
+    pub revoked: Option<PathBuf>,
 }
 
 #[cfg(test)]

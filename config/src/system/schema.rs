@@ -77,12 +77,35 @@ fn section(key: &str) -> (&'static str, Value) {
                     "ADDRESS:PORT that metrics are served at, or off",
                     json!({"type": ["string", "boolean"]}),
                 ),
+                ("remote", "the API for other hosts, over mutual TLS; off unless given", remote()),
             ]),
         ),
         "policy" => ("path of the policy file", text()),
         "state" => ("folder of the policy history", text()),
         _ => ("", json!(true)),
     }
+}
+
+fn remote() -> Value {
+    let keys = map_with(
+        &["listen"],
+        [
+            ("listen", "ADDRESS:PORT that it is served at", text()),
+            ("certificate", "file with the box's certificate; tls/server.crt unless given", text()),
+            ("key", "file with its private key; tls/server.key unless given", text()),
+            (
+                "ca",
+                "file with the authority that signs clients' certificates; tls/ca.crt unless given",
+                text(),
+            ),
+            (
+                "revoked",
+                "file with the list of certificates that are revoked, or off; tls/revoked.crl unless given",
+                json!({"type": ["string", "boolean"]}),
+            ),
+        ],
+    );
+    json!({"anyOf": [keys, {"enum": ["off", "no", false]}]})
 }
 
 fn workers() -> Value {

@@ -64,15 +64,27 @@ fn off_no_and_false_are_one_thing() {
     for off in ["off", "no", "false", "'off'", "No"] {
         let text = format!(
             "interfaces: {{a: {{device: 'kernel:e', rp_filter: {off}}}}}\nmemory: {{hugepages: {off}}}\n\
-             conntrack: {{tcp_loose: {off}, log_invalid: {off}}}\ncontrol: {{metrics: {off}}}\nicmp: {{ratelimit: {off}}}\n"
+             conntrack: {{tcp_loose: {off}, log_invalid: {off}}}\ncontrol: {{metrics: {off}, remote: {off}}}\nicmp: {{ratelimit: {off}}}\n"
         );
         let system = good(&text);
         assert_eq!(system.interfaces[0].rp_filter, RpFilter::Off);
         assert_eq!(system.memory.hugepages, Hugepages::Off);
         assert!(!system.conntrack.tcp_loose);
-        assert_eq!(system.control.metrics, None);
+        assert_eq!((system.control.metrics, system.control.remote), (None, None));
         assert_eq!(system.icmp.ratelimit, None);
     }
+}
+
+#[test]
+fn remote_control_has_its_files_beside_the_system_file() {
+    let system = |remote: &str| good(&with_two(&format!("control: {{remote: {remote}}}")));
+    let remote = system("{listen: \"[::1]:9844\"}").control.remote.unwrap();
+    assert_eq!(remote.listen, "[::1]:9844".parse().unwrap());
+    assert!(remote.key.ends_with("tls/server.key") && remote.ca.ends_with("tls/ca.crt"));
+    assert!(remote.revoked.is_some_and(|path| path.ends_with("tls/revoked.crl")));
+    let remote =
+        system("{listen: \"0.0.0.0:1\", revoked: off, certificate: /a/b.crt}").control.remote.unwrap();
+    assert_eq!((remote.revoked, remote.certificate), (None, "/a/b.crt".into()));
 }
 
 #[test]
@@ -237,6 +249,8 @@ fn what_is_wrong_is_refused_and_placed() {
             with_two("icmp: {ratelimit: 5/fortnight}"),
             "4:19: `5/fortnight` is no rate; write it as 10/second (or minute, hour, day)",
         ),
+        (with_two("control: {remote: {listen: box}}"), "4:28: `box` is no ADDRESS:PORT (192.0.2.1:9844)"),
+        (with_two("control: {remote: {certificate: x}}"), "4:19: `remote` needs `listen`"),
         (
             with_two("control: {metrics: localhost}"),
             "4:20: `localhost` is no ADDRESS:PORT (127.0.0.1:9843) and not off",

@@ -76,5 +76,11 @@ pub use watch::{EventKind, FlowEvent, Lost, WatchLine, WatchRequest};
 /// Bytes of the largest request body: a policy document of 64 MiB, escaped as JSON.
 pub const BODY_LIMIT: usize = 96 << 20;
 
+/// Header of a change that a remote client asks for: when, in seconds since 1970. Late ones are refused.
+pub const TIME_HEADER: &str = "sluice-time";
+
+/// Header of a change that a remote client asks for: 32 random hexadecimal digits. A second one of them is refused.
+pub const ID_HEADER: &str = "sluice-id";
+
 /// Where the daemon listens if `control.api` says nothing else.
 pub const DEFAULT_SOCKET: &str = "/run/sluice/sluice.sock";

@@ -224,6 +224,9 @@ pub struct HistoryEntry {
     pub digest: String,
     /// When it was applied, seconds since 1970.
     pub applied: u64,
+    /// Who had it applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// Answer of `POST /v1/reload`.

@@ -13,6 +13,7 @@ use sluice_engine::conntrack::FlowFilter;
 use sluice_engine::world::World;
 use tokio::task::spawn_blocking;
 
+use crate::actor::Actor;
 use crate::boot::{self, Ready};
 use crate::confirm::{self, Waiting};
 use crate::control::{Control, RunningPolicy, RunningSystem, unix_seconds, unix_time};
@@ -21,6 +22,7 @@ use crate::history::{Applied, digest};
 use crate::learned::Network;
 use crate::lock::locked;
 use crate::recheck;
+use crate::remote::RemoteError;
 use crate::sets::LiveSets;
 use crate::system;
 use crate::workers::WorkerError;
@@ -57,6 +59,9 @@ pub enum ApplyError {
     /// The policy could not be put on disk, so it was not put in force.
     #[error("state folder: {0}")]
     State(std::io::Error),
+    /// Other hosts cannot be served as the system file wants it.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The kernel's side of the interfaces could not follow.
     #[error(transparent)]
     Kernel(#[from] crate::kernel_interfaces::KernelError),
@@ -91,7 +96,7 @@ impl Control {
     ///
     /// # Errors
     /// The running policy stays in all cases but that of a worker that does not answer.
-    pub async fn apply(&self, request: api::ApplyRequest) -> Result<api::ApplyReply, ApplyError> {
+    pub async fn apply(&self, request: api::ApplyRequest, by: &Actor) -> Result<api::ApplyReply, ApplyError> {
         let confirm = confirm::checked(request.confirm)?;
         let _changing = self.changing.lock().await;
         self.nothing_waits()?;
@@ -101,7 +106,7 @@ impl Control {
             if request.strict && ready.compiled.warnings.warnings().next().is_some() {
                 return Err(ApplyError::Refused(ready.compiled.warnings));
             }
-            self.in_force(ready, confirm, request.flows).await
+            self.in_force(ready, confirm, request.flows, by).await
         };
         self.note(result.await)
     }
@@ -112,9 +117,10 @@ impl Control {
         ready: Ready,
         confirm: Option<u64>,
         flows: api::FlowHandling,
+        by: &Actor,
     ) -> Result<api::ApplyReply, ApplyError> {
         let keep = confirm.map_or(Keep::Must, |seconds| Keep::Until(unix_seconds() + seconds));
-        let mut reply = self.put_in_force(ready, keep).await?;
+        let mut reply = self.put_in_force(ready, keep, by).await?;
         if let Some(seconds) = confirm {
             let number = locked(&self.history).last().map_or(0, |last| last.number);
             self.set_waiting(Some(Waiting::new(number, seconds)));
@@ -170,9 +176,9 @@ impl Control {
     ///
     /// # Errors
     /// What is wrong with either file, or needs a restart; what runs stays.
-    pub async fn reload(&self) -> Result<api::ReloadReply, ApplyError> {
+    pub async fn reload(&self, by: &Actor) -> Result<api::ReloadReply, ApplyError> {
         let _changing = self.changing.lock().await;
-        let result = self.reload_files().await;
+        let result = self.reload_files(by).await;
         self.note(result)
     }
 
@@ -197,9 +203,14 @@ impl Control {
         result.map_err(ApplyError::Refused)
     }
 
-    pub(crate) async fn put_in_force(&self, ready: Ready, keep: Keep) -> Result<api::ApplyReply, ApplyError> {
+    pub(crate) async fn put_in_force(
+        &self,
+        ready: Ready,
+        keep: Keep,
+        by: &Actor,
+    ) -> Result<api::ApplyReply, ApplyError> {
         let Ready { source, compiled, seconds, sets } = ready;
-        let applied = self.keep(source, keep)?;
+        let applied = self.keep(source, keep, by)?;
         let mut ruleset = compiled.ruleset;
         let own_timeouts = {
             let mut registry = locked(&self.timeouts);
@@ -260,16 +271,17 @@ impl Control {
     }
 
     /// Puts a policy on disk.
-    fn keep(&self, source: PolicySource, keep: Keep) -> Result<Applied, ApplyError> {
+    fn keep(&self, source: PolicySource, keep: Keep, by: &Actor) -> Result<Applied, ApplyError> {
         let confirm_by = match keep {
             Keep::Until(time) => Some(time),
             Keep::Must | Keep::IfPossible => None,
         };
+        let by = by.to_string();
         let mut history = locked(&self.history);
         let kept = match keep {
-            Keep::IfPossible => history.add(source.clone(), confirm_by),
+            Keep::IfPossible => history.add(source.clone(), confirm_by, &by),
             Keep::Must | Keep::Until(_) => {
-                return Ok(history.add(source, confirm_by).map_err(ApplyError::State)?.clone());
+                return Ok(history.add(source, confirm_by, &by).map_err(ApplyError::State)?.clone());
             }
         };
         if let Err(error) = &kept {
@@ -283,7 +295,7 @@ impl Control {
         }))
     }
 
-    async fn reload_files(&self) -> Result<api::ReloadReply, ApplyError> {
+    async fn reload_files(&self, by: &Actor) -> Result<api::ReloadReply, ApplyError> {
         let (new, text) = boot::read_system(&self.path).map_err(ApplyError::Refused)?;
         let old = locked(&self.system).model.clone();
         let (changed, mut restart) = system::differences(&old, &new);
@@ -293,6 +305,7 @@ impl Control {
         if !restart.is_empty() {
             return Err(ApplyError::NeedsRestart(restart));
         }
+        let remote = locked(&self.remote).prepare(new.control.remote.as_ref())?;
         // The policy first: if it is refused, nothing changes. It is compiled for the interfaces that the files name,
         // and those are the same.
         let ready = self.changed_policy(&new).await?;
@@ -303,10 +316,12 @@ impl Control {
             self.put_system_in_force(new, text).await?;
             tracing::info!(changed = changed.join(", "), "system file reloaded");
         }
+        // Whether the file changed or not: its certificates may have.
+        locked(&self.remote).put(remote)?;
         let mut reply = api::ReloadReply { changed, ..api::ReloadReply::default() };
         if let Some(ready) = ready {
             let read = digest(&ready.source);
-            reply.warnings = self.put_in_force(ready, Keep::Must).await?.warnings;
+            reply.warnings = self.put_in_force(ready, Keep::Must, by).await?.warnings;
             reply.policy_applied = true;
             locked(&self.history).note_read(&read).map_err(ApplyError::State)?;
         }

@@ -108,9 +108,9 @@ impl Boot {
         let source = &self.policy.source;
         let kept = match self.origin {
             Origin::Last | Origin::Waiting(_) => Ok(()),
-            Origin::Back => self.history.add(source.clone(), None).map(drop),
+            Origin::Back => self.history.add(source.clone(), None, "not confirmed in time").map(drop),
             Origin::File => {
-                let added = self.history.add(source.clone(), None).map(drop);
+                let added = self.history.add(source.clone(), None, "policy file, at start").map(drop);
                 added.and_then(|()| self.history.note_read(&digest(source)))
             }
         };

@@ -12,6 +12,7 @@ use sluice_config::PolicySource;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::actor::Actor;
 use crate::apply::{ApplyError, Keep};
 use crate::boot::{self, Ready};
 use crate::control::Control;
@@ -66,7 +67,11 @@ impl Control {
     ///
     /// # Errors
     /// There is no such policy, or as for [`Control::apply`].
-    pub async fn rollback(&self, request: api::RollbackRequest) -> Result<api::ApplyReply, ApplyError> {
+    pub async fn rollback(
+        &self,
+        request: api::RollbackRequest,
+        by: &Actor,
+    ) -> Result<api::ApplyReply, ApplyError> {
         let confirm = checked(request.confirm)?;
         let _changing = self.changing.lock().await;
         let waits = locked(&self.waiting).is_some();
@@ -87,9 +92,9 @@ impl Control {
         let result = async {
             let ready = self.compile_again(found.source).await?;
             if waits {
-                return self.leave_unconfirmed(ready).await;
+                return self.leave_unconfirmed(ready, by).await;
             }
-            self.in_force(ready, confirm, request.flows).await
+            self.in_force(ready, confirm, request.flows, by).await
         };
         self.note(result.await)
     }
@@ -133,7 +138,8 @@ impl Control {
             self.set_waiting(None);
             return;
         };
-        let result = async { self.leave_unconfirmed(self.compile_again(before.source).await?).await };
+        let by = Actor::Daemon("not confirmed in time");
+        let result = async { self.leave_unconfirmed(self.compile_again(before.source).await?, &by).await };
         match self.note(result.await) {
             Ok(_) => tracing::warn!("the policy was not confirmed in time: back to the one before"),
             Err(error) => {
@@ -145,8 +151,8 @@ impl Control {
 
     /// Puts the policy in force that ran before the one that waits. A disk that takes nothing is no reason to stay: what
     /// is there makes the next start go back as well.
-    async fn leave_unconfirmed(&self, ready: Ready) -> Result<api::ApplyReply, ApplyError> {
-        let mut reply = self.put_in_force(ready, Keep::IfPossible).await?;
+    async fn leave_unconfirmed(&self, ready: Ready, by: &Actor) -> Result<api::ApplyReply, ApplyError> {
+        let mut reply = self.put_in_force(ready, Keep::IfPossible, by).await?;
         self.set_waiting(None);
         reply.flows_kept = self.flow_count();
         Ok(reply)

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::actor::Actor;
+
 /// Connections of one server at once; more wait.
 const CONNECTIONS: usize = 64;
 
@@ -27,24 +29,38 @@ pub(crate) trait Accept: Send + Sync + 'static {
     /// What comes of it.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
+    /// Who is at its other end, as far as that matters here.
+    type Peer: Clone + Send + Sync + 'static;
+
     /// The next connection.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Stream>>;
+
+    /// Who made it.
+    fn peer(stream: &Self::Stream) -> Self::Peer;
 }
 
 impl Accept for UnixListener {
     type Stream = UnixStream;
+    type Peer = Actor;
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<UnixStream>> {
         UnixListener::poll_accept(self, cx).map_ok(|(stream, _)| stream)
+    }
+
+    fn peer(stream: &UnixStream) -> Actor {
+        Actor::of(stream)
     }
 }
 
 impl Accept for TcpListener {
     type Stream = TcpStream;
+    type Peer = ();
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         TcpListener::poll_accept(self, cx).map_ok(|(stream, _)| stream)
     }
+
+    fn peer(_: &TcpStream) {}
 }
 
 /// A listening socket that lets in as many as there is room for.
@@ -62,15 +78,18 @@ impl<L: Accept> Door<L> {
 
 impl<L: Accept> Listener for Door<L> {
     type Io = Bounded<L::Stream>;
-    type Addr = ();
+    type Addr = L::Peer;
 
-    async fn accept(&mut self) -> (Self::Io, ()) {
+    async fn accept(&mut self) -> (Self::Io, L::Peer) {
         let listener = &self.listener;
-        (self.slots.fill(|cx| listener.poll_accept(cx)).await, ())
+        let connection = self.slots.fill(|cx| listener.poll_accept(cx)).await;
+        let peer = L::peer(&connection.stream);
+        (connection, peer)
     }
 
-    fn local_addr(&self) -> io::Result<()> {
-        Ok(())
+    /// Nobody asks for it.
+    fn local_addr(&self) -> io::Result<L::Peer> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -89,7 +108,7 @@ impl Slots {
         let slot = Arc::clone(&self.0).acquire_owned().await.ok();
         loop {
             match poll_fn(&mut accept).await {
-                Ok(stream) => return Bounded { stream, deadline: Box::pin(sleep(STANDSTILL)), _slot: slot },
+                Ok(stream) => return Bounded::new(stream, slot),
                 Err(error) => tracing::warn!(%error, "cannot accept a connection"),
             }
             sleep(REST).await;
@@ -105,6 +124,11 @@ pub(crate) struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
+    /// A connection, with the place that it takes.
+    pub(crate) fn new(stream: S, slot: Option<OwnedSemaphorePermit>) -> Bounded<S> {
+        Bounded { stream, deadline: Box::pin(sleep(STANDSTILL)), _slot: slot }
+    }
+
     /// Passes on what a read or write came to: progress puts the deadline off, standstill beyond it is an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {

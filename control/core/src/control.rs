@@ -37,6 +37,7 @@ use crate::log_output::{About, LogOutput};
 use crate::nat_pools::PoolUse;
 use crate::neighbours::{Action, Table, Time};
 use crate::publisher::Publisher;
+use crate::remote::{Remote, Stamps};
 use crate::sets::Sets;
 use crate::watch::Watchers;
 use crate::workers::{WorkerError, Workers};
@@ -106,6 +107,9 @@ pub struct Control {
     /// The policy that waits to be confirmed.
     pub(crate) waiting: Mutex<Option<Waiting>>,
     pub(crate) waiting_changed: Notify,
+    pub(crate) remote: Mutex<Remote>,
+    /// Changes that remote clients asked for lately.
+    pub(crate) stamps: Mutex<Stamps>,
     rulesets: Mutex<VecDeque<(Generation, Arc<Ruleset>)>>,
 }
 
@@ -180,6 +184,8 @@ impl Control {
             pool_use: Mutex::default(),
             waiting: Mutex::new(waiting),
             waiting_changed: Notify::new(),
+            remote: Mutex::new(Remote::new()),
+            stamps: Mutex::new(Stamps::new(unix_seconds())),
             rulesets: Mutex::new([ruleset].into()),
         })
     }

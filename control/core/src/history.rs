@@ -40,6 +40,9 @@ pub struct Applied {
     /// Until when it was to be confirmed, in seconds since 1970, if it was not; the file's name decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by: Option<u64>,
+    /// Who had it applied; empty in those of older versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
     /// All of it.
     pub source: PolicySource,
 }
@@ -132,15 +135,15 @@ impl History {
         self.iter().skip(1).find(|applied| applied.confirm_by.is_none())
     }
 
-    /// Puts a policy on disk as the one that runs, and forgets the oldest. With `confirm_by` (seconds since 1970) it runs
+    /// Puts a policy on disk as the one that runs, as wanted by someone, and forgets the oldest. With `confirm_by` (seconds since 1970) it runs
     /// on after a restart only until then, unless it is confirmed.
     ///
     /// # Errors
     /// It could not be written: then the one before still is what starts.
-    pub fn add(&mut self, source: PolicySource, confirm_by: Option<u64>) -> io::Result<&Applied> {
+    pub fn add(&mut self, source: PolicySource, confirm_by: Option<u64>, by: &str) -> io::Result<&Applied> {
         let number = self.last().map_or(1, |last| last.number + 1);
         let digest = digest(&source);
-        let applied = Applied { number, time: unix_seconds(), digest, confirm_by, source };
+        let applied = Applied { number, time: unix_seconds(), digest, confirm_by, by: by.to_owned(), source };
         let path = self.path(&applied);
         let bytes = serde_json::to_vec(&applied)?;
         if let Err(error) = replace(&mut *self.disk, &path, &bytes) {

@@ -22,7 +22,9 @@
 //! | `groups` | multicast groups of the box |
 //! | `log_line`, `log_output`, `journal` | what `log` rules write, and where |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
+//! | `actor`, `remote` | who asks; clients on other hosts, over mutual TLS |
 
+mod actor;
 pub mod api;
 mod apply;
 mod boot;
@@ -47,16 +49,19 @@ mod nat_pools;
 pub mod neighbours;
 mod publisher;
 mod recheck;
+mod remote;
 mod sets;
 pub mod system;
 mod trace;
 mod watch;
 mod workers;
 
+pub use actor::{Actor, Peer};
 pub use apply::ApplyError;
 pub use boot::{Boot, BootError, Launch};
 pub use control::{Control, Parts};
 pub use devices::Devices;
 pub use kernel_interfaces::KernelInterfaces;
+pub use remote::RemoteError;
 pub use sluice_api::Port;
 pub use workers::WorkerError;

@@ -101,7 +101,9 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");
     note(&mut restart, old.ipfix != new.ipfix, "ipfix");
-    note(&mut restart, old.control != new.control, "control");
+    let local = |system: &System| (system.control.api.clone(), system.control.metrics);
+    note(&mut restart, local(old) != local(new), "control");
+    note(&mut changed, old.control.remote != new.control.remote, "control.remote");
     note(&mut changed, old.policy != new.policy, "policy");
     note(&mut restart, old.state != new.state, "state");
     (changed, restart)
@@ -169,7 +171,7 @@ icmp: {ratelimit: 600/minute, burst: 5}
 
     #[test]
     fn what_needs_a_restart_is_named() {
-        let cases: [(&str, &str, &[&str], &[&str]); 8] = [
+        let cases: [(&str, &str, &[&str], &[&str]); 10] = [
             ("udp: 45s", "udp: 46s", &["conntrack"], &[]),
             ("rp_filter: strict", "rp_filter: off", &["interfaces.wan.rp_filter"], &[]),
             ("[10.0.0.1/24]", "[10.0.0.1/24, 10.0.1.1/24]", &["interfaces.lan.addresses"], &[]),
@@ -177,6 +179,8 @@ icmp: {ratelimit: 600/minute, burst: 5}
             ("vlan: 7", "vlan: 8", &[], &["interfaces.voice.vlan"]),
             ("mtu: 9000", "mtu: 1500", &[], &["interfaces.lan.mtu"]),
             ("count: 2", "count: 1", &[], &["workers"]),
+            ("routes:", "control: {remote: {listen: \"[::1]:9844\"}}\nroutes:", &["control.remote"], &[]),
+            ("routes:", "control: {metrics: off}\nroutes:", &[], &["control"]),
             ("  voice:", "  speech:", &[], &["interfaces"]),
         ];
         for (from, to, changed, restart) in cases {

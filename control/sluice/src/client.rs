@@ -1,6 +1,4 @@
-//! HTTP/1.1 over the daemon's unix socket: a connection a request, answers whole or line by line.
-
-use std::path::PathBuf;
+//! HTTP/1.1 to the daemon, over its unix socket or over mutual TLS: a connection a request, answers whole or line by line.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -10,19 +8,21 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_api::ApiError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use crate::Failure;
+use crate::server::{Place, Server};
 
-/// Where to ask.
+/// Asks one daemon.
 pub(crate) struct Client {
-    socket: PathBuf,
+    place: Place,
 }
 
 impl Client {
-    /// A client of the daemon behind `socket`; connects with each request.
-    pub(crate) fn new(socket: PathBuf) -> Client {
-        Client { socket }
+    /// A client of the daemon there; connects with each request.
+    pub(crate) fn new(place: Place) -> Client {
+        Client { place }
     }
 
     /// `GET path`.
@@ -91,31 +91,51 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|e| {
-            let hint = match e.kind() {
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-                    ": is sluiced running?"
-                }
-                std::io::ErrorKind::PermissionDenied => ": only root and the socket's group may ask",
-                _ => "",
-            };
-            Failure::CouldNotAsk(format!("cannot reach {}: {e}{hint}", self.socket.display()))
-        })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
-        tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "sluice")
+            .header("host", self.place.host())
             .header("content-type", "application/json")
             .body(Full::new(body))
             .map_err(|e| Failure::CouldNotAsk(e.to_string()))?;
+        match &self.place {
+            Place::Socket(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|e| {
+                    let hint = match e.kind() {
+                        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                            ": is sluiced running?"
+                        }
+                        std::io::ErrorKind::PermissionDenied => ": only root and the socket's group may ask",
+                        _ => "",
+                    };
+                    Failure::CouldNotAsk(format!("cannot reach {}: {e}{hint}", path.display()))
+                })?;
+                self.exchange(stream, request).await
+            }
+            Place::Server(server) => {
+                let stream = server.connect().await?;
+                Server::stamp(request.headers_mut())?;
+                self.exchange(stream, request).await
+            }
+        }
+    }
+
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(&e))?;
+        tokio::spawn(connection);
         sender.send_request(request).await.map_err(|e| self.broken(&e))
     }
 
     fn broken(&self, e: &hyper::Error) -> Failure {
-        Failure::CouldNotAsk(format!("connection to {} broke: {e}", self.socket.display()))
+        self.place.broken(e)
     }
 }
 

@@ -1,4 +1,5 @@
-//! `sluice`: the command line tool. Talks to `sluiced` over its unix socket; `check` and `import` work offline.
+//! `sluice`: the command line tool. Talks to `sluiced` over its unix socket, or from another host over mutual TLS;
+//! `check`, `import`, `simulate` and `cert` work offline.
 //!
 //! Exit code 0: done; 1: the answer is no (a policy is refused, a test failed); 2: could not ask.
 
@@ -6,27 +7,27 @@ mod client;
 mod packet_filter;
 mod print;
 mod screen;
+mod server;
 mod table;
 mod verbs;
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use client::Client;
+use server::Address;
 use verbs::{
-    capture, conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top, trace,
+    capture, cert, conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top, trace,
 };
 
 /// Look at and steer the Sluice firewall router.
 #[derive(Debug, Parser)]
 #[command(name = "sluice", version, max_term_width = 110)]
 struct Args {
-    /// The daemon's API socket.
-    #[arg(long, global = true, env = "SLUICE_SOCKET", default_value = sluice_api::DEFAULT_SOCKET)]
-    socket: PathBuf,
+    #[command(flatten)]
+    address: Address,
     /// Print JSON, for programs.
     #[arg(long, global = true)]
     json: bool,
@@ -58,6 +59,8 @@ enum Verb {
     Explain(Box<explain::ExplainArgs>),
     /// Run a capture through a policy, without a daemon: what becomes of each packet and each rule.
     Simulate(simulate::SimulateArgs),
+    /// Make and revoke the certificates of remote control, without a daemon.
+    Cert(cert::CertArgs),
     /// Print the JSON Schema of the policy file and the system file, for editors.
     Schema(schema::SchemaArgs),
     /// Print a script that completes the command line.
@@ -95,7 +98,9 @@ impl From<std::io::Error> for Failure {
 type Outcome = Result<(), Failure>;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let matches = Args::command().get_matches();
+    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    args.address.settle(&matches);
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -118,7 +123,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Outcome {
-    let client = Client::new(args.socket);
+    let client = Client::new(args.address.place());
     match args.verb {
         Verb::Check(a) => policy::check(&a, args.json),
         Verb::Apply(a) => policy::apply(&client, &a, args.json).await,
@@ -128,10 +133,7 @@ async fn run(args: Args) -> Outcome {
         Verb::Rollback(a) => history::rollback(&client, &a, args.json).await,
         Verb::Reload => policy::reload(&client, args.json).await,
         Verb::Set(a) => set::set(&client, a, args.json).await,
-        Verb::Import(a) => import::import(&a, args.json),
         Verb::Explain(a) => explain::explain(&client, &a, args.json).await,
-        Verb::Simulate(a) => simulate::simulate(&a, args.json),
-        Verb::Schema(a) => schema::schema(&a),
         Verb::Completions(a) => manual::completions(&a, Args::command()),
         Verb::Manual(a) => manual::manual(&a, Args::command()),
         Verb::Show(a) => show::show(&client, &a, args.json).await,
@@ -139,6 +141,10 @@ async fn run(args: Args) -> Outcome {
         Verb::Trace(a) => trace::trace(&client, &a, args.json).await,
         Verb::Capture(a) => capture::capture(&client, &a, args.json).await,
         Verb::Top(a) => top::top(&client, &a, args.json).await,
+        Verb::Import(a) => import::import(&a, args.json),
+        Verb::Simulate(a) => simulate::simulate(&a, args.json),
+        Verb::Schema(a) => schema::schema(&a),
+        Verb::Cert(a) => cert::cert(a, args.json),
     }
 }
 

@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 use sluice_config::System;
 use sluice_control::api::{self, ApiSocket};
 use sluice_control::metrics::{self, MetricsServer};
-use sluice_control::{Boot, Control, KernelInterfaces, Parts};
+use sluice_control::{Actor, Boot, Control, KernelInterfaces, Parts};
 use sluice_control::{groups, learned};
 use sluice_engine::message::Event;
 use sluice_wire::MacAddr;
@@ -116,6 +116,7 @@ async fn serve(
         tokio::spawn(metrics::serve(Arc::clone(control), server));
     }
     tokio::spawn(api::serve(Arc::clone(control), socket));
+    tokio::spawn(api::serve_remote(Arc::clone(control)));
     tokio::spawn(groups::follow(Arc::clone(control)));
     tokio::spawn(learned::follow(Arc::clone(control)));
     let workers = Arc::clone(control).serve_workers(started.events.clone());
@@ -161,7 +162,7 @@ async fn reload(control: Arc<Control>) {
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[NotifyState::Reloading, now]);
     }
-    if let Err(error) = control.reload().await {
+    if let Err(error) = control.reload(&Actor::Signal).await {
         tracing::error!("not reloaded: {}", error.details());
     }
     notify(&[NotifyState::Ready]);

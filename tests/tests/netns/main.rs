@@ -21,6 +21,7 @@ mod metrics;
 mod nat;
 mod policy;
 mod prometheus;
+mod remote;
 mod sets;
 mod telephony;
 mod trace;

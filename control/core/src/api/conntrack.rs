@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,7 +16,8 @@ use sluice_api as api;
 use sluice_engine::conntrack::{EventKind, EventKinds, FlowFilter};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Answer, Json, Refusal, Shared, decode};
+use super::record::{self, recorded};
+use super::{Answer, By, Json, Refusal, Shared, decode};
 use crate::control::Control;
 use crate::flows::{self, Task, Walk};
 use crate::watch::{Item, Told, Watcher};
@@ -32,14 +34,24 @@ pub(super) async fn list(State(control): Shared, body: Bytes) -> Result<Response
     walk(&control, Task::List, &filter)
 }
 
-pub(super) async fn delete(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+pub(super) async fn delete(
+    State(control): Shared,
+    Extension(by): By,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let filter = read(&body)?;
+    record::log(&by, "conntrack delete", "begun");
     walk(&control, Task::Delete, &filter)
 }
 
-pub(super) async fn update(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+pub(super) async fn update(
+    State(control): Shared,
+    Extension(by): By,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let request: api::UpdateRequest = decode(&body)?;
     let change = flows::change(&request.change).map_err(bad_request)?;
+    record::log(&by, "conntrack update", "begun");
     walk(&control, Task::Change(change), &request.filter)
 }
 
@@ -61,8 +73,9 @@ fn max(control: &Control) -> u64 {
     Some(control.budget.max()).filter(|max| *max != u64::MAX).unwrap_or(0)
 }
 
-pub(super) async fn flush(State(control): Shared) -> Answer<api::Deleted> {
-    Ok(Json(api::Deleted { deleted: flows::delete(&control.workers, FlowFilter::default()).await? }))
+pub(super) async fn flush(State(control): Shared, Extension(by): By) -> Answer<api::Deleted> {
+    let work = flows::delete(&control.workers, FlowFilter::default());
+    Ok(Json(api::Deleted { deleted: recorded(&by, "conntrack flush".to_owned(), work).await? }))
 }
 
 pub(super) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStats>> {

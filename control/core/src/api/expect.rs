@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
@@ -10,7 +11,7 @@ use sluice_api as api;
 use sluice_engine::conntrack::{EventKinds, ExpectationFilter};
 
 use super::conntrack::{Watching, bad_request, lines, next_events, push_line, read};
-use super::{Refusal, Shared};
+use super::{By, Refusal, Shared, record};
 use crate::control::Control;
 use crate::flows::{ExpectationWalk, describe_expectation, expectation_filter};
 use crate::watch::{Item, Told};
@@ -20,7 +21,12 @@ pub(super) async fn list(State(control): Shared, body: Bytes) -> Result<Response
     walk(&control, &body, false)
 }
 
-pub(super) async fn delete(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+pub(super) async fn delete(
+    State(control): Shared,
+    Extension(by): By,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    record::log(&by, "conntrack expect delete", "begun");
     walk(&control, &body, true)
 }
 

@@ -2,11 +2,16 @@
 //!
 //! Who may connect is the socket's mode (0660, group `sluice` where there is one). A client is held to bounds that keep
 //! it from harming more than itself: the size of a body, the number of connections, and how long it may stand still.
+//! Clients on other hosts come through [`crate::remote`] and meet the same endpoints behind more bounds (`guard`). What
+//! changes something is among the [`changes`], which are logged with who asked (`record`).
 
 mod capture;
 mod conntrack;
 mod expect;
+mod guard;
 mod nat;
+mod record;
+pub(crate) mod remote;
 mod show;
 mod socket;
 mod top;
@@ -14,45 +19,76 @@ mod trace;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_api as api;
 
+use crate::actor::Actor;
 use crate::apply::{ApplyError, describe};
 use crate::control::Control;
 use crate::workers::WorkerError;
 
+use record::recorded;
+pub use remote::serve_remote;
 pub use socket::{ApiSocket, SocketError};
 
 type Shared = State<Arc<Control>>;
+/// Who asks for a change.
+type By = Extension<Actor>;
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// Serves the API until the runtime ends.
 pub async fn serve(control: Arc<Control>, socket: ApiSocket) {
     let ApiSocket { door, file } = socket;
-    if let Err(error) = axum::serve(door, router(control)).await {
+    if let Err(error) =
+        axum::serve(door, router(control).into_make_service_with_connect_info::<Actor>()).await
+    {
         tracing::error!(%error, "the api ended");
     }
     drop(file);
 }
 
 /// The endpoints, as [`sluice_api`] lists them.
-fn router(control: Arc<Control>) -> Router {
+pub(crate) fn router(control: Arc<Control>) -> Router {
+    let layer = || from_fn_with_state(Arc::clone(&control), guard::take_body);
+    let changes = changes().layer(layer()).layer(from_fn_with_state(Arc::clone(&control), guard::may_change));
+    questions()
+        .layer(layer())
+        .merge(changes)
+        .fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&control), guard::may_ask))
+        .layer(DefaultBodyLimit::max(api::BODY_LIMIT))
+        .with_state(control)
+}
+
+/// What changes something: flows, sets, policies. Remote clients need the role `write` for it.
+fn changes() -> Router<Arc<Control>> {
+    Router::new()
+        .route("/v1/policy/apply", post(apply))
+        .route("/v1/policy/confirm", post(confirm))
+        .route("/v1/policy/rollback", post(rollback))
+        .route("/v1/reload", post(reload))
+        .route("/v1/sets", post(change_set))
+        .route("/v1/conntrack/delete", post(conntrack::delete))
+        .route("/v1/conntrack/update", post(conntrack::update))
+        .route("/v1/conntrack/flush", post(conntrack::flush))
+        .route("/v1/conntrack/expect/delete", post(expect::delete))
+}
+
+/// What changes nothing.
+fn questions() -> Router<Arc<Control>> {
     Router::new()
         .route("/v1/status", get(show::status))
         .route("/v1/policy", get(show::policy))
-        .route("/v1/policy/apply", post(apply))
         .route("/v1/policy/diff", post(diff))
-        .route("/v1/policy/confirm", post(confirm))
-        .route("/v1/policy/rollback", post(rollback))
         .route("/v1/history", get(show::history))
-        .route("/v1/reload", post(reload))
         .route("/v1/rules", get(show::rules))
         .route("/v1/interfaces", get(show::interfaces))
         .route("/v1/routes", get(show::routes))
@@ -60,7 +96,7 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/workers", get(show::workers))
         .route("/v1/drops", get(show::drops))
         .route("/v1/nat", get(nat::nat))
-        .route("/v1/sets", get(show::sets).post(change_set))
+        .route("/v1/sets", get(show::sets))
         .route("/v1/sets/{name}", get(show::set))
         .route("/v1/explain", post(explain))
         .route("/v1/capture", post(capture::capture))
@@ -68,46 +104,51 @@ fn router(control: Arc<Control>) -> Router {
         .route("/v1/config", get(show::config))
         .route("/v1/conntrack/list", post(conntrack::list))
         .route("/v1/conntrack/count", get(conntrack::count))
-        .route("/v1/conntrack/delete", post(conntrack::delete))
-        .route("/v1/conntrack/update", post(conntrack::update))
         .route("/v1/conntrack/watch", post(conntrack::watch))
         .route("/v1/conntrack/expect/list", post(expect::list))
-        .route("/v1/conntrack/expect/delete", post(expect::delete))
         .route("/v1/conntrack/expect/watch", post(expect::watch))
         .route("/v1/conntrack/top", post(top::top))
-        .route("/v1/conntrack/flush", post(conntrack::flush))
         .route("/v1/conntrack/stats", get(conntrack::stats))
-        .fallback(unknown)
-        .layer(DefaultBodyLimit::max(api::BODY_LIMIT))
-        .with_state(control)
 }
 
-async fn apply(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply> {
-    Ok(Json(control.apply(decode(&body)?).await?))
+async fn apply(State(control): Shared, Extension(by): By, body: Bytes) -> Answer<api::ApplyReply> {
+    let request: api::ApplyRequest = decode(&body)?;
+    let wait = request.confirm.map(|seconds| format!(", to be confirmed in {seconds} s")).unwrap_or_default();
+    let what = format!("apply {}{wait}", request.name);
+    Ok(Json(recorded(&by, what, control.apply(request, &by)).await?))
 }
 
 async fn diff(State(control): Shared, body: Bytes) -> Answer<api::PolicyDiff> {
     Ok(Json(control.diff(decode(&body)?).await?))
 }
 
-async fn confirm(State(control): Shared) -> Answer<api::ConfirmReply> {
-    Ok(Json(control.confirm().await?))
+async fn confirm(State(control): Shared, Extension(by): By) -> Answer<api::ConfirmReply> {
+    Ok(Json(recorded(&by, "confirm".to_owned(), control.confirm()).await?))
 }
 
-async fn rollback(State(control): Shared, body: Bytes) -> Answer<api::ApplyReply> {
-    Ok(Json(control.rollback(decode(&body)?).await?))
+async fn rollback(State(control): Shared, Extension(by): By, body: Bytes) -> Answer<api::ApplyReply> {
+    let request: api::RollbackRequest = decode(&body)?;
+    let what = format!("rollback {}", request.index.map(|index| index.to_string()).unwrap_or_default());
+    Ok(Json(recorded(&by, what.trim_end().to_owned(), control.rollback(request, &by)).await?))
 }
 
-async fn change_set(State(control): Shared, body: Bytes) -> Answer<api::SetReply> {
-    Ok(Json(control.change_set(decode(&body)?).await?))
+async fn change_set(State(control): Shared, Extension(by): By, body: Bytes) -> Answer<api::SetReply> {
+    let change: api::SetChange = decode(&body)?;
+    let action = match change.action {
+        api::SetAction::Add => "add",
+        api::SetAction::Del => "del",
+        api::SetAction::Replace => "replace",
+    };
+    let what = format!("set {action} {} ({} elements)", change.name, change.elements.len());
+    Ok(Json(recorded(&by, what, control.change_set(change)).await?))
 }
 
 async fn explain(State(control): Shared, body: Bytes) -> Answer<api::Explanation> {
     Ok(Json(control.explain(decode(&body)?).await?))
 }
 
-async fn reload(State(control): Shared) -> Answer<api::ReloadReply> {
-    Ok(Json(control.reload().await?))
+async fn reload(State(control): Shared, Extension(by): By) -> Answer<api::ReloadReply> {
+    Ok(Json(recorded(&by, "reload".to_owned(), control.reload(&by)).await?))
 }
 
 async fn unknown() -> Refusal {
@@ -156,6 +197,7 @@ impl From<ApplyError> for Refusal {
             | ApplyError::NeedsRestart(_)
             | ApplyError::ConfirmTime(_)
             | ApplyError::Asked(_)
+            | ApplyError::Remote(_)
             | ApplyError::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ApplyError::Waiting(_) | ApplyError::NothingWaits | ApplyError::NotInHistory => {
                 StatusCode::CONFLICT

@@ -45,6 +45,7 @@ pub(super) async fn history(State(control): Shared) -> Json<Vec<api::HistoryEntr
         name: applied.source.name.clone(),
         digest: applied.digest.clone(),
         applied: applied.time,
+        by: Some(applied.by.clone()).filter(|by| !by.is_empty()),
     });
     Json(entries.collect())
 }

@@ -54,7 +54,7 @@ fn a_changed_file_starts_and_an_unchanged_one_does_not_undo_what_was_applied() {
     let folder = Folder::new("choice");
     assert_eq!(folder.policy(ACCEPT).starts(), ACCEPT);
     let mut boot = folder.boot().unwrap();
-    boot.history.add(PolicySource { text: DROP.into(), ..PolicySource::default() }, None).unwrap();
+    boot.history.add(PolicySource { text: DROP.into(), ..PolicySource::default() }, None, "test").unwrap();
     drop(boot);
     assert_eq!(folder.starts(), DROP, "applied by hand, the file is as it was");
     let edited = format!("{ACCEPT}# edited\n");
@@ -107,7 +107,7 @@ fn a_policy_that_is_to_be_confirmed_starts_while_there_is_time() {
         let folder = Folder::new(name);
         folder.policy(ACCEPT).starts();
         let mut boot = folder.boot().unwrap();
-        boot.history.add(source(&edited), Some(deadline)).unwrap();
+        boot.history.add(source(&edited), Some(deadline), "test").unwrap();
         drop(boot);
         // The file itself was edited and applied: it must not come back at a start as if it were news.
         let boot = folder.policy(&edited).boot().unwrap();

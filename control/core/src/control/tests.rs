@@ -20,6 +20,8 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::api::ApiSocket;
 
+mod remote;
+
 const WORKERS: usize = 2;
 const FLOWS: u64 = 150;
 const ACCEPT: &str = "filter: {forward: [{proto: tcp, action: accept, name: web}]}\n";
@@ -178,9 +180,14 @@ impl Drop for Daemon {
 }
 
 fn write_system(folder: &std::path::Path, addresses: &str, more: &str) {
+    write_system_with(folder, addresses, "", more);
+}
+
+/// With further keys of `control`.
+fn write_system_with(folder: &std::path::Path, addresses: &str, control: &str, more: &str) {
     let text = format!(
         "interfaces: {{null0: {{device: \"vdev:net_null0\", addresses: {addresses}}}}}\n\
-         control: {{api: api.sock, metrics: off}}\npolicy: policy.yaml\nstate: state\n{more}\n"
+         control: {{api: api.sock, metrics: off{control}}}\npolicy: policy.yaml\nstate: state\n{more}\n"
     );
     fs::write(folder.join("sluice.yaml"), text).unwrap();
 }

@@ -28,7 +28,7 @@ fn what_was_applied_last_is_there_after_a_restart() {
     let mut history = History::open(&folder.0).unwrap();
     assert!(history.last().is_none());
     for number in 1..=20 {
-        history.add(source(&format!("text {number}")), None).unwrap();
+        history.add(source(&format!("text {number}")), None, "test").unwrap();
     }
     drop(history);
     fs::write(folder.0.join("policies/000021.json"), "{half a").unwrap();
@@ -45,7 +45,7 @@ fn a_file_is_new_until_it_was_read() {
     assert!(history.is_new(&one));
     history.note_read(&one).unwrap();
     assert!(!history.is_new(&one) && history.is_new(&two));
-    history.add(source("two"), None).unwrap();
+    history.add(source("two"), None, "test").unwrap();
     assert!(!history.is_new(&two), "it was applied by hand");
 }
 
@@ -74,15 +74,15 @@ fn a_digest_covers_set_files_and_not_the_name() {
 fn a_file_that_holds_what_was_applied_and_left_again_is_not_new() {
     let folder = Folder::new("left");
     let mut history = History::open(&folder.0).unwrap();
-    history.add(source("one"), None).unwrap();
+    history.add(source("one"), None, "test").unwrap();
     history.note_read(&digest(&source("one"))).unwrap();
     // Edited, applied by hand, found wanting, and gone back from.
-    history.add(source("two"), Some(0)).unwrap();
-    history.add(source("one"), None).unwrap();
+    history.add(source("two"), Some(0), "test").unwrap();
+    history.add(source("one"), None, "test").unwrap();
     assert!(!history.is_new(&digest(&source("two"))), "it would undo the going back at the next start");
     assert!(history.is_new(&digest(&source("three"))));
     history.note_read(&digest(&source("three"))).unwrap();
-    history.add(source("three"), None).unwrap();
+    history.add(source("three"), None, "test").unwrap();
     assert!(history.is_new(&digest(&source("two"))), "edited back since");
 }
 
@@ -91,9 +91,9 @@ fn who_is_not_confirmed_in_time_goes() {
     let folder = Folder::new("time");
     let mut history = History::open(&folder.0).unwrap();
     assert_eq!(history.starts(0), None);
-    history.add(source("one"), None).unwrap();
+    history.add(source("one"), None, "test").unwrap();
     let now = unix_seconds();
-    history.add(source("two"), Some(now + 60)).unwrap();
+    history.add(source("two"), Some(now + 60), "test").unwrap();
     drop(history);
     let mut history = History::open(&folder.0).unwrap();
     let text = |start: Option<Start<'_>>| match start.unwrap() {
@@ -173,16 +173,16 @@ fn a_fault_between_any_two_steps_leaves_one_policy_or_the_other() {
         let mut finished = false;
         for steps in 0..40 {
             let folder = Folder::new(&format!("fault-{fault:?}-{steps}"));
-            History::open(&folder.0).unwrap().add(source("one"), None).unwrap();
+            History::open(&folder.0).unwrap().add(source("one"), None, "test").unwrap();
             let now = unix_seconds();
             let (mut expected, mut late) = (vec!["one", "two"], vec!["one"]);
             let mut history = History::open_on(&folder.0, Box::new(FaultyDisk { steps, fault })).unwrap();
-            let added = history.add(source("two"), Some(now + 60)).is_ok();
+            let added = history.add(source("two"), Some(now + 60), "test").is_ok();
             if added {
                 expected = vec!["two"];
                 let confirmed = history.confirm().is_ok();
                 late = if confirmed { vec!["two"] } else { vec!["one", "two"] };
-                let replaced = history.add(source("three"), None).is_ok();
+                let replaced = history.add(source("three"), None, "test").is_ok();
                 if replaced {
                     (expected, late) = (vec!["three"], vec!["three"]);
                     finished |= confirmed;

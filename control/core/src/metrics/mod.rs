@@ -9,6 +9,7 @@
 mod family;
 mod ipfix;
 mod nat;
+mod remote;
 mod server;
 mod workers;
 
@@ -59,6 +60,7 @@ pub(crate) fn collect(control: &Control) -> Vec<MetricFamily> {
     policy(control, &world, &mut families);
     neighbours(control, &mut families);
     ipfix::ipfix(control, &mut families);
+    remote::remote(control, &mut families);
     families.into_iter().map(Family::finish).collect()
 }
 

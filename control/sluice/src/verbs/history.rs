@@ -38,7 +38,7 @@ pub(crate) async fn history(client: &Client, json: bool) -> Outcome {
         return print_json(&entries);
     }
     let running: PolicyView = client.get("/v1/policy").await?;
-    let mut table = Table::new(&[">#", "APPLIED (UTC)", "DIGEST", "POLICY", ""]);
+    let mut table = Table::new(&[">#", "APPLIED (UTC)", "DIGEST", "BY", "POLICY", ""]);
     for entry in &entries {
         let note = match (entry.index, running.confirm) {
             (0, Some(left)) => format!("runs, goes back in {left} s unless confirmed"),
@@ -50,6 +50,7 @@ pub(crate) async fn history(client: &Client, json: bool) -> Outcome {
             entry.index.to_string(),
             utc(entry.applied),
             short(&entry.digest).into(),
+            entry.by.clone().unwrap_or_default(),
             entry.name.clone(),
             note,
         ]);

@@ -1,6 +1,7 @@
 //! One file a group of verbs.
 
 pub(crate) mod capture;
+pub(crate) mod cert;
 pub(crate) mod conntrack;
 pub(crate) mod explain;
 pub(crate) mod history;
