@@ -19,7 +19,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client::Client;
 use server::Address;
 use verbs::{
-    capture, cert, conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top, trace,
+    capture, cert, conntrack, explain, history, import, manual, policy, schema, set, show, simulate, top,
+    trace,
 };
 
 /// Look at and steer the Sluice firewall router.
