@@ -40,7 +40,7 @@ pub struct Interface {
     /// The router's addresses with the length of their prefix.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Whether the addresses are given by programs on the box: what tells those of addresses goes to them
-    /// ([`crate::stage::lease`]).
+    /// (`stage::lease`).
     pub kernel_addresses: bool,
     /// Multicast groups that the box's own programs joined here, beside those that every router is in.
     pub groups: Vec<IpAddr>,
