@@ -80,11 +80,11 @@ impl Client {
     }
 
     /// `POST path`, the answer as it comes.
-    pub(crate) async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Stream, Failure> {
+    pub(crate) async fn stream(&self, path: &str, body: &impl Serialize) -> Result<Stream<'_>, Failure> {
         let response = self.send(Method::POST, path, encode(body)?).await?;
         let status = response.status();
         if status.is_success() {
-            return Ok(Stream { response, socket: self.socket.clone(), last: 0 });
+            return Ok(Stream { response, place: &self.place, last: 0 });
         }
         let bytes = whole(response).await?;
         Err(Failure::No(Some(refusal(status, &bytes).error)))
@@ -140,20 +140,18 @@ impl Client {
 }
 
 /// An answer that comes bit by bit.
-pub(crate) struct Stream {
+pub(crate) struct Stream<'c> {
     response: Response<Incoming>,
-    socket: PathBuf,
+    place: &'c Place,
     /// Bytes of the last bit.
     last: usize,
 }
 
-impl Stream {
+impl Stream<'_> {
     /// The next bytes; None at the end. Nothing is lost if it is not waited for to the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         while let Some(frame) = self.response.frame().await {
-            let frame = frame.map_err(|e| {
-                Failure::CouldNotAsk(format!("connection to {} broke: {e}", self.socket.display()))
-            })?;
+            let frame = frame.map_err(|e| self.place.broken(&e))?;
             if let Ok(data) = frame.into_data() {
                 self.last = data.len();
                 return Ok(Some(data));
