@@ -7,7 +7,9 @@ impl Ruleset {
     /// The rules that give sources to flows, with what they give, in the order of [`Ruleset::rules`].
     pub fn source_translations(&self) -> impl Iterator<Item = (RuleId, &Translate)> {
         (0..).map(RuleId).zip(self.rules.iter()).filter_map(|(id, rule)| match &rule.action {
-            Action::Translate(how @ (Translate::Snat(_) | Translate::Masquerade(_))) => Some((id, how)),
+            Action::Translate(
+                how @ (Translate::Snat(_) | Translate::Blocks(_) | Translate::Masquerade(_)),
+            ) => Some((id, how)),
             _ => None,
         })
     }

@@ -714,7 +714,7 @@ fn a_set_gets_other_elements_and_rules_count_on() {
 
 #[test]
 fn rules_that_give_sources_are_told_with_where_their_packets_leave() {
-    let masquerade = || Action::Translate(Translate::Masquerade(None));
+    let masquerade = || Action::Translate(Translate::Masquerade(crate::conntrack::NatRange::default()));
     let pool = NatRange::address(ip("192.0.2.1"));
     let out = |list: &[u16]| Test::is(Match::Egress(ids(list)));
     let rules = [

@@ -22,7 +22,10 @@ fn an_endpoint_has_one_mapping_for_all_destinations() {
         assert_eq!(port_of(&mut router, client, server, (5000, 53)), Some(5000), "kept");
         // To another destination the kernel would give the second one the same port.
         let theirs = port_of(&mut router, second, server, (5000, 54)).unwrap();
-        assert!(theirs != 5000 && theirs % 2 == 0, "{theirs}: another one's port, of another parity");
+        assert!(
+            theirs != 5000 && theirs.is_multiple_of(2),
+            "{theirs}: another one's port, of another parity"
+        );
         for dport in 55..80 {
             assert_eq!(port_of(&mut router, client, server, (5000, dport)), Some(5000));
             assert_eq!(port_of(&mut router, second, server, (5000, dport)), Some(theirs), "{dport}");
