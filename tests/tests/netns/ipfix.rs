@@ -51,11 +51,8 @@ fn a_collector_hears_of_flows_as_they_begin_and_end() {
         assert_eq!(event["src4_addr"], "10.1.0.2", "{event}");
         assert_eq!(event["dst4_addr"], "10.2.0.2", "{event}");
         assert_eq!(event["dst_port"], 80, "{event}");
-        assert_eq!(
-            (&event["src4_xlt_ip"], &event["src_xlt_port"]),
-            (&"10.2.0.1".into(), &"7000".into()),
-            "{event}"
-        );
+        assert_eq!(event["src4_xlt_ip"], "10.2.0.1", "{event}");
+        assert!(["7000", "7001"].iter().any(|port| event["src_xlt_port"] == *port), "{event}");
     }
     let pings = of(1);
     assert!(pings.iter().all(|event| event["icmp_type"] == 8 && event["nat_event_id"] != "4"), "{text}");
