@@ -50,7 +50,7 @@ fn durations(control: &Control, hertz: f64, families: &mut Vec<Family>) {
         ),
         (
             "worker_latency_seconds",
-            "How long packets took from the worker's hands to the device, of one in 128 that are sent.",
+            "How long packets took from the worker's hands to the device, of about one in 128.",
             |c| &c.latency,
         ),
     ];
