@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use sluice_wire::TcpFlags;
 
 use super::*;
+use crate::conntrack::NatRange;
 use crate::ruleset::{Action, Match, PortMatch, PortSet, Reject, Test, Translate};
 use crate::testing::*;
 
@@ -115,7 +116,7 @@ fn a_drop_names_its_rule_and_an_answer_shows_its_own_way() {
 
 #[test]
 fn a_translation_is_told_where_it_happens_and_for_stored_decisions_too() {
-    let masquerade = Action::Translate(Translate::Masquerade(None));
+    let masquerade = Action::Translate(Translate::Masquerade(NatRange::default()));
     let mut router = Router::new().rule(Hook::NatPostrouting, vec![], masquerade).ready();
     let sink = Sink::follow(&mut router, 100);
     let there = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5000, 53), b"query");
