@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -10,12 +11,17 @@ use futures_util::stream;
 use sluice_api as api;
 
 use super::conntrack::read;
-use super::{Refusal, Shared};
+use super::{By, Refusal, Shared, record};
 use crate::capture::{Capture, CaptureError, FilterError};
 
-pub(super) async fn capture(State(control): Shared, body: Bytes) -> Result<Response, Refusal> {
+pub(super) async fn capture(
+    State(control): Shared,
+    Extension(by): By,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let request: api::CaptureRequest = read(&body)?;
     let capture = Capture::begin(&control, &request).await?;
+    record::log(&by, "capture", "begun");
     let blocks = stream::unfold(capture, |mut capture| async {
         let blocks = Bytes::from(capture.next().await);
         Some((Ok::<_, Infallible>(blocks), capture))

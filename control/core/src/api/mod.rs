@@ -68,9 +68,11 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .with_state(control)
 }
 
-/// What changes something: flows, sets, policies. Remote clients need the role `write` for it.
+/// What changes something: flows, sets, policies; and what shows what is in packets. Remote clients need the role
+/// `write` for it.
 fn changes() -> Router<Arc<Control>> {
     Router::new()
+        .route("/v1/capture", post(capture::capture))
         .route("/v1/policy/apply", post(apply))
         .route("/v1/policy/confirm", post(confirm))
         .route("/v1/policy/rollback", post(rollback))
@@ -99,7 +101,6 @@ fn questions() -> Router<Arc<Control>> {
         .route("/v1/sets", get(show::sets))
         .route("/v1/sets/{name}", get(show::set))
         .route("/v1/explain", post(explain))
-        .route("/v1/capture", post(capture::capture))
         .route("/v1/trace", post(trace::trace))
         .route("/v1/config", get(show::config))
         .route("/v1/conntrack/list", post(conntrack::list))
