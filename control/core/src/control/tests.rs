@@ -517,6 +517,9 @@ async fn every_metric_is_in_the_documentation_and_the_other_way_round() {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let described: BTreeSet<&str> =
         rows.flat_map(|row| row.split(['`', ' '])).filter(|w| !w.is_empty()).collect();
+    // These are told only while there is a collector, and compared where a test has one.
+    let described: BTreeSet<&str> =
+        described.into_iter().filter(|name| !name.starts_with("sluice_ipfix_")).collect();
     assert_eq!(told, described);
 }
 
