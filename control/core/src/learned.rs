@@ -1,7 +1,7 @@
 //! Follows the addresses and routes that programs on the box put on the taps, into the world of the workers.
 //!
 //! What changes faster than it can be taken over is taken over less often: between two looks lies at least
-//! [`SETTLING`], and three times as long as the last one took, so that a routing daemon that learns a full table costs a
+//! `SETTLING`, and three times as long as the last one took, so that a routing daemon that learns a full table costs a
 //! quarter of control's core and none of the workers'.
 
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //!
 //! Who may connect is the socket's mode (0660, group `sluice` where there is one). A client is held to bounds that keep
 //! it from harming more than itself: the size of a body, the number of connections, and how long it may stand still.
-//! Clients on other hosts come through [`crate::remote`] and meet the same endpoints behind more bounds (`guard`). What
-//! changes something is among the [`changes`], which are logged with who asked (`record`).
+//! Clients on other hosts come through `crate::remote` and meet the same endpoints behind more bounds (`guard`). What
+//! changes something is among the `changes`, which are logged with who asked (`record`).
 
 mod capture;
 mod conntrack;

@@ -5,7 +5,7 @@
 //! Workers take and give by one atomic operation when a flow begins or ends, and none for any other packet.
 //!
 //! Two outer endpoints may have the same word: then one of the two can be lent at a time. There are twice as many words as
-//! flows, so that this leaves ports unused now and then, and nothing else. Not here: which endpoint is tried ([`super::mapping`]).
+//! flows, so that this leaves ports unused now and then, and nothing else. Not here: which endpoint is tried ([`mod@super::mapping`]).
 //!
 //! Why so: `docs/adr`, "Mappings and blocks of ports".
 
