@@ -185,8 +185,10 @@ fn icmp<'a>(reader: &mut Reader<'a>, node: &Node<'a>) -> Icmp {
 
 fn control<'a>(reader: &mut Reader<'a>, node: Option<&Node<'a>>, folder: &Path) -> Control {
     let metrics = Some(std::net::SocketAddr::from(([127, 0, 0, 1], 9843)));
-    let mut control = Control { api: PathBuf::from("/run/sluice/sluice.sock"), metrics, remote: None };
-    let fields = node.and_then(|node| reader.fields(node, "`control`", &["api", "metrics", "remote"]));
+    let mut control =
+        Control { api: PathBuf::from("/run/sluice/sluice.sock"), metrics, page: None, remote: None };
+    let fields =
+        node.and_then(|node| reader.fields(node, "`control`", &["api", "metrics", "page", "remote"]));
     let Some(fields) = fields else { return control };
     if let Some(text) = fields.get("api").and_then(|node| reader.text(node, "`api`")) {
         control.api = folder.join(text);
@@ -201,6 +203,7 @@ fn control<'a>(reader: &mut Reader<'a>, node: Option<&Node<'a>>, folder: &Path) 
         });
         control.metrics = metrics.unwrap_or(control.metrics);
     }
+    control.page = fields.get("page").and_then(|node| reader.boolean(node, "`page`"));
     control.remote = fields.get("remote").and_then(|node| remote(reader, node, folder));
     control
 }

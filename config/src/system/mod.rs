@@ -350,6 +350,8 @@ pub struct Control {
     pub api: PathBuf,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Whether the page is served beside them; `None`: if they are on loopback.
+    pub page: Option<bool>,
     /// Whether the API is served to other hosts, too.
     pub remote: Option<Remote>,
 }

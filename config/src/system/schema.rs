@@ -77,6 +77,11 @@ fn section(key: &str) -> (&'static str, Value) {
                     "ADDRESS:PORT that metrics are served at, or off",
                     json!({"type": ["string", "boolean"]}),
                 ),
+                (
+                    "page",
+                    "whether a page is served there too; on loopback it is, unless this is off",
+                    boolean(),
+                ),
                 ("remote", "the API for other hosts, over mutual TLS; off unless given", remote()),
             ]),
         ),

@@ -64,13 +64,16 @@ fn off_no_and_false_are_one_thing() {
     for off in ["off", "no", "false", "'off'", "No"] {
         let text = format!(
             "interfaces: {{a: {{device: 'kernel:e', rp_filter: {off}}}}}\nmemory: {{hugepages: {off}}}\n\
-             conntrack: {{tcp_loose: {off}, log_invalid: {off}}}\ncontrol: {{metrics: {off}, remote: {off}}}\nicmp: {{ratelimit: {off}}}\n"
+             conntrack: {{tcp_loose: {off}, log_invalid: {off}}}\ncontrol: {{metrics: {off}, page: {off}, remote: {off}}}\nicmp: {{ratelimit: {off}}}\n"
         );
         let system = good(&text);
         assert_eq!(system.interfaces[0].rp_filter, RpFilter::Off);
         assert_eq!(system.memory.hugepages, Hugepages::Off);
         assert!(!system.conntrack.tcp_loose);
-        assert_eq!((system.control.metrics, system.control.remote), (None, None));
+        assert_eq!(
+            (system.control.metrics, system.control.page, system.control.remote),
+            (None, Some(false), None)
+        );
         assert_eq!(system.icmp.ratelimit, None);
     }
 }

@@ -22,6 +22,7 @@
 //! | `groups` | multicast groups of the box |
 //! | `log_line`, `log_output`, `journal` | what `log` rules write, and where |
 //! | `api`, `metrics`, `connection` | HTTP, and what a client may cost |
+//! | `page` | what the router does now, in a browser |
 //! | `actor`, `remote` | who asks; clients on other hosts, over mutual TLS |
 
 mod actor;
@@ -47,6 +48,7 @@ mod log_output;
 pub mod metrics;
 mod nat_pools;
 pub mod neighbours;
+mod page;
 mod publisher;
 mod recheck;
 mod remote;

@@ -101,7 +101,7 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");
     note(&mut restart, old.ipfix != new.ipfix, "ipfix");
-    let local = |system: &System| (system.control.api.clone(), system.control.metrics);
+    let local = |system: &System| (system.control.api.clone(), system.control.metrics, system.control.page);
     note(&mut restart, local(old) != local(new), "control");
     note(&mut changed, old.control.remote != new.control.remote, "control.remote");
     note(&mut changed, old.policy != new.policy, "policy");

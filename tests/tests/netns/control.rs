@@ -149,3 +149,27 @@ fn metrics_have_the_names_of_the_contract() {
     daemon.assert_adds_up();
     daemon.stop();
 }
+
+/// The page beside the metrics: on loopback, by its own name alone, and with nothing from elsewhere.
+#[test]
+fn the_page_shows_what_the_router_does_to_who_may_see_it() {
+    let lab = Lab::new();
+    let rule = "filter: {forward: {policy: drop, rules: [{proto: icmp, action: accept, name: pings}]}}\n";
+    let daemon = Daemon::start(&lab, &SystemFile::default(), rule);
+    lab.must("client", &["ping", "-q", "-c", "3", "-i", "0.2", "10.2.0.2"]);
+    let get = |arguments: &[&str]| {
+        let base = ["curl", "-sS", "-m", "5", "-i"];
+        lab.must("router", &[&base[..], arguments].concat())
+    };
+    let page = get(&["http://127.0.0.1:9843/"]);
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("default-src 'none'"), "{page}");
+    assert!(get(&["http://127.0.0.1:9843/page.js"]).contains("textContent"));
+    let state = get(&["http://127.0.0.1:9843/page/state"]);
+    for words in ["\"pings\"", "\"lan\"", "10.1.0.2", "\"drops\"", "\"busy_cycles\""] {
+        assert!(state.contains(words), "{words} in {state}");
+    }
+    // Another name may be somebody's who has it point here.
+    let strange = get(&["-H", "Host: evil.example", "http://127.0.0.1:9843/page/state"]);
+    assert!(strange.starts_with("HTTP/1.1 421") && !strange.contains("10.1.0.2"), "{strange}");
+    daemon.stop();
+}

@@ -64,7 +64,7 @@ pub(super) async fn watch(State(control): Shared, body: Bytes) -> Result<Respons
     Ok(lines(stream::unfold(Watching::new(watcher, tell), next_events)))
 }
 
-pub(super) async fn count(State(control): Shared) -> Json<api::FlowCount> {
+pub(crate) async fn count(State(control): Shared) -> Json<api::FlowCount> {
     Json(api::FlowCount { count: control.flow_count(), max: max(&control) })
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn flush(State(control): Shared, Extension(by): By) -> Answer<a
     Ok(Json(api::Deleted { deleted: recorded(&by, "conntrack flush".to_owned(), work).await? }))
 }
 
-pub(super) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStats>> {
+pub(crate) async fn stats(State(control): Shared) -> Json<Vec<api::ConntrackStats>> {
     let stats = (0..).zip(&control.counters).zip(&control.cores).map(|((worker, counters), &core)| {
         let counters = &counters.conntrack;
         api::ConntrackStats {

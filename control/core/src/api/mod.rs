@@ -13,6 +13,7 @@ mod nat;
 mod record;
 pub(crate) mod remote;
 mod show;
+pub(crate) mod snapshot;
 mod socket;
 mod top;
 mod trace;
@@ -39,7 +40,7 @@ use record::recorded;
 pub use remote::serve_remote;
 pub use socket::{ApiSocket, SocketError};
 
-type Shared = State<Arc<Control>>;
+pub(crate) type Shared = State<Arc<Control>>;
 /// Who asks for a change.
 type By = Extension<Actor>;
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -162,7 +163,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// An answer with what was asked for.
-struct Json<T>(T);
+pub(crate) struct Json<T>(pub(crate) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -174,9 +175,9 @@ impl<T: Serialize> IntoResponse for Json<T> {
 }
 
 /// An answer that says no.
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
-    error: api::ApiError,
+    pub(crate) error: api::ApiError,
 }
 
 impl Refusal {

@@ -14,7 +14,7 @@ use super::{Json, Refusal, Shared};
 use crate::control::Control;
 use crate::lock::locked;
 
-pub(super) async fn status(State(control): Shared) -> Json<api::Status> {
+pub(crate) async fn status(State(control): Shared) -> Json<api::Status> {
     Json(api::Status {
         version: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
@@ -76,7 +76,7 @@ pub(super) async fn rules(State(control): Shared) -> Json<Vec<api::Rule>> {
     Json(list)
 }
 
-fn describe_rule(ruleset: &Ruleset, id: RuleId, rule: &RuleInfo) -> api::Rule {
+pub(super) fn describe_rule(ruleset: &Ruleset, id: RuleId, rule: &RuleInfo) -> api::Rule {
     let (packets, bytes) = ruleset.rule_counters(id);
     api::Rule {
         table: rule.table.into(),
@@ -90,7 +90,7 @@ fn describe_rule(ruleset: &Ruleset, id: RuleId, rule: &RuleInfo) -> api::Rule {
     }
 }
 
-pub(super) async fn interfaces(State(control): Shared) -> Json<Vec<api::Interface>> {
+pub(crate) async fn interfaces(State(control): Shared) -> Json<Vec<api::Interface>> {
     let ports = control.devices.ports();
     let world = control.publisher.world();
     let list = world.interfaces.iter().map(|(id, interface)| {
@@ -200,7 +200,7 @@ pub(super) async fn neighbours(State(control): Shared) -> Json<Vec<api::Neighbou
     Json(list.collect())
 }
 
-pub(super) async fn workers(State(control): Shared) -> Json<Vec<api::Worker>> {
+pub(crate) async fn workers(State(control): Shared) -> Json<Vec<api::Worker>> {
     let progress = control.publisher.progress();
     let list = (0..).zip(&control.counters).zip(&control.cores).zip(progress).map(
         |(((worker, c), core), adopted)| api::Worker {
@@ -222,7 +222,7 @@ pub(super) async fn workers(State(control): Shared) -> Json<Vec<api::Worker>> {
     Json(list.collect())
 }
 
-pub(super) async fn drops(State(control): Shared) -> Json<Vec<api::Drop>> {
+pub(crate) async fn drops(State(control): Shared) -> Json<Vec<api::Drop>> {
     let list = DropReason::ALL.iter().enumerate().map(|(at, reason)| {
         let of = |counters: &[Counter]| counters.get(at).map_or(0, Counter::get);
         api::Drop {

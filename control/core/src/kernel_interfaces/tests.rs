@@ -64,7 +64,7 @@ fn a_system(addresses: &[&str]) -> (System, StateFolder) {
         conntrack: system::Conntrack::default(),
         icmp: system::Icmp { ratelimit: None, burst: 50, redirects: false },
         ipfix: None,
-        control: system::Control { api: "/nowhere".into(), metrics: None, remote: None },
+        control: system::Control { api: "/nowhere".into(), metrics: None, page: None, remote: None },
         policy: "/nowhere".into(),
         state: state.0.clone(),
     };

@@ -1,4 +1,4 @@
-//! The metrics' own HTTP server, on the address that `control.metrics` names.
+//! The metrics' own HTTP server, on the address that `control.metrics` names; the page is served there too.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use super::collect;
 use crate::connection::Door;
 use crate::control::Control;
+use crate::lock::locked;
+use crate::page;
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +46,22 @@ impl MetricsServer {
 
 /// Serves `/metrics` until the runtime ends.
 pub async fn serve(control: Arc<Control>, server: MetricsServer) {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(control);
+    let page = if page::is_on(&locked(&control.system).model) {
+        page::router(Arc::clone(&control))
+    } else {
+        Router::new().route("/", get(no_page))
+    };
+    let router = Router::new().route("/metrics", get(metrics)).with_state(control).merge(page);
     if let Err(error) = axum::serve(server.0, router).await {
         tracing::error!(%error, "the metrics server ended");
     }
+}
+
+async fn no_page() -> (StatusCode, &'static str) {
+    (
+        StatusCode::NOT_FOUND,
+        "metrics are at /metrics; there is a page here on loopback, or with `control: {page: on}`\n",
+    )
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response {
