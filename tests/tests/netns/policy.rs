@@ -162,9 +162,9 @@ fn a_bad_policy_is_refused_whole() {
     assert!(said.contains("bad.yaml:") && said.contains("insde") && said.contains("inside"), "{said}");
     assert!(said.contains("80000"), "all errors at once: {said}");
     lab.must("client", &["ping", "-q", "-c", "1", "10.2.0.2"]);
-    // What one version cannot do yet is said, and refused: never half applied.
+    // What there is not is said, and refused: never half applied.
     let helper =
-        format!("{BORDER}mangle: {{prerouting: [{{proto: tcp, dport: 1723, action: {{helper: pptp}}}}]}}\n");
+        format!("{BORDER}mangle: {{prerouting: [{{proto: tcp, dport: 1720, action: {{helper: h323}}}}]}}\n");
     let path = lab.write("helper.yaml", &helper);
     let out = daemon.sluice(&["apply", &path.to_string_lossy()]);
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
