@@ -4,6 +4,14 @@ from panels import ANY_IS_BAD, FILLING, board, choice, graph, listing, number, r
 RATE = "[$__rate_interval]"
 
 
+def new_flows():
+    """How many connections begin."""
+    return graph(
+        "New flows", "cps", "Connections that began, a second.",
+        (f"rate(sluice_conntrack_new_flows_total{{$where}}{RATE})", "{{instance}}"),
+    )
+
+
 def overview():
     """Is it up, is it losing anything, is it full?"""
     received = f"sum by (instance) (rate(sluice_rx_packets_total{{$where}}{RATE}))"
@@ -61,10 +69,7 @@ def overview():
             )
         )
         .with_panel(
-            graph(
-                "New flows", "cps", "Connections that began, a second.",
-                (f"rate(sluice_conntrack_new_flows_total{{$where}}{RATE})", "{{instance}}"),
-            )
+            new_flows()
         )
         .with_panel(
             graph(
@@ -191,10 +196,7 @@ def conntrack():
             )
         )
         .with_panel(
-            graph(
-                "New flows", "cps", "Connections that began, a second.",
-                (f"rate(sluice_conntrack_new_flows_total{{$where}}{RATE})", "{{instance}}"),
-            )
+            new_flows()
         )
         .with_panel(
             graph(

@@ -1,8 +1,8 @@
 //! Follows the addresses and routes that programs on the box put on the taps, into the world of the workers.
 //!
-//! What changes faster than it can be taken over is taken over less often: between two looks lies at least
-//! `SETTLING`, and three times as long as the last one took, so that a routing daemon that learns a full table costs a
-//! quarter of control's core and none of the workers'.
+//! Between two looks lies at least a second, for with each new world every flow's next packet is decided anew, and three
+//! times as long as the last one took, so that a routing daemon that learns a full table costs a quarter of control's
+//! core.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,9 @@ use crate::control::Control;
 use crate::kernel_interfaces::{self, KernelError, Learned};
 use crate::lock::locked;
 use crate::{groups, system};
+
+/// Between two looks: routes that flap must not keep flows from their stored decisions.
+const REST: Duration = Duration::from_secs(1);
 
 /// A DHCP client removes and adds, a routing daemon sends what belongs together: wait for the end of it.
 const SETTLING: Duration = Duration::from_millis(50);
@@ -63,7 +66,7 @@ pub async fn follow(control: Arc<Control>) {
         if let Err(error) = control.follow_kernel().await {
             tracing::error!("the kernel's addresses and routes could not be taken over: {error}");
         }
-        tokio::time::sleep(SETTLING.max(began.elapsed() * 3)).await;
+        tokio::time::sleep(REST.max(began.elapsed() * 3)).await;
         // Changes since the look above are told by now, and all of them at once.
         changes.notified().await;
         tokio::time::sleep(SETTLING).await;
