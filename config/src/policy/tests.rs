@@ -199,10 +199,25 @@ fn translations_take_short_and_long_forms() {
     assert_eq!(policy.hooks[0].rules[0].action.value, Action::Redirect(Some(ports)));
 }
 
+/// Each text has this one error, at this place.
+fn refused(cases: Vec<(String, &str)>) {
+    let mut wrong = String::new();
+    for (text, expected) in cases {
+        let found = errors(&text);
+        if found != [expected] {
+            wrong += &format!("{text}\n  expected {expected:?}\n  found {found:?}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+fn forward(rule: &str) -> String {
+    format!("filter: {{forward: [{rule}]}}")
+}
+
 #[test]
-fn what_is_wrong_is_refused_and_placed() {
-    let forward = |rule: &str| format!("filter: {{forward: [{rule}]}}");
-    let cases: Vec<(String, &str)> = vec![
+fn wrong_shapes_keys_and_actions_are_refused_and_placed() {
+    refused(vec![
         ("".into(), "the file is empty; write `{}` if that is meant"),
         ("fitler: {}".into(), "1:1: unknown key `fitler` in the policy file / did you mean `filter`?"),
         ("filter: {forwrd: []}".into(), "1:10: `filter` has no chain `forwrd` / did you mean `forward`?"),
@@ -222,6 +237,12 @@ fn what_is_wrong_is_refused_and_placed() {
         (forward("{action: {drop: true}}"), "1:30: `drop` takes no value; write `action: drop`"),
         (forward("{action: {mark: 1, log: {}}}"), "1:39: one action a rule: `log` is a second one"),
         (forward("{action: {jump: nowhere}}"), "1:36: unknown chain `nowhere`"),
+    ]);
+}
+
+#[test]
+fn wrong_values_of_matches_are_refused_and_placed() {
+    refused(vec![
         (
             forward("{src: 10.0.0.0/33, action: drop}"),
             "1:26: `10.0.0.0/33` has no valid prefix length (0 to 32)",
@@ -273,6 +294,12 @@ fn what_is_wrong_is_refused_and_placed() {
             "1:26: `ttl` must be a number or a range from 0 to 255, not `256`",
         ),
         (forward("{not: {action: drop}, action: drop}"), "1:27: unknown key `action` in `not`"),
+    ]);
+}
+
+#[test]
+fn wrong_matches_that_cannot_go_together_are_refused_and_placed() {
+    refused(vec![
         (
             forward("{proto: udp, tcp_flags: syn/all, action: drop}"),
             "1:33: `tcp_flags` and `proto` can never hold together: no protocol has both",
@@ -321,6 +348,12 @@ fn what_is_wrong_is_refused_and_placed() {
             forward("{action: {reject: {icmp: addr-unreachable}}}"),
             "1:45: `icmp` must be one of `net-unreachable`, `host-unreachable`, `prot-unreachable`, `port-unreachable`, `net-prohibited`, `host-prohibited`, `admin-prohibited`, not `addr-unreachable` / did you mean `net-unreachable`?",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_rules_in_the_wrong_place_are_refused_and_placed() {
+    refused(vec![
         (
             forward("{action: notrack}"),
             "1:29: `notrack` is not allowed in filter.forward / it belongs into raw, before tracking",
@@ -352,6 +385,12 @@ fn what_is_wrong_is_refused_and_placed() {
         ("chains: {a: [{action: {jump: b}}], b: [{action: {goto: a}}]}".into(), "1:56: jump loop: a → b → a"),
         ("chains: {a: [{action: {jump: a}}]}".into(), "1:30: jump loop: a → a"),
         ("chains: {a: {policy: drop, rules: []}}".into(), "1:14: unknown key `policy` in chain `a`"),
+    ]);
+}
+
+#[test]
+fn wrong_sets_zones_names_and_tests_are_refused_and_placed() {
+    refused(vec![
         ("sets: {a: {type: net}}".into(), "1:11: set `a` needs `elements` or `file`"),
         ("sets: {a: {type: net, elements: [80]}}".into(), "1:34: `80` is no IP address"),
         (
@@ -392,15 +431,7 @@ fn what_is_wrong_is_refused_and_placed() {
             "filter: {input: [{action: drop}, {action: drop}".into(),
             "2:1: while parsing a flow sequence, expected ',' or ']'",
         ),
-    ];
-    let mut wrong = String::new();
-    for (text, expected) in cases {
-        let found = errors(&text);
-        if found != [expected] {
-            wrong += &format!("{text}\n  expected {expected:?}\n  found {found:?}\n");
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+    ]);
 }
 
 #[test]

@@ -121,9 +121,18 @@ fn addresses_and_routes_may_be_the_kernels() {
     assert!(system.kernel_routes);
 }
 
+/// Each text has this one error, at this place.
+fn refused(cases: Vec<(String, &str)>) {
+    for (text, expected) in cases {
+        let found = System::parse("s.yaml", &text).expect_err(&text);
+        let shown: Vec<String> = found.iter().map(brief).collect();
+        assert_eq!(shown, [expected], "{text}");
+    }
+}
+
 #[test]
-fn what_is_wrong_is_refused_and_placed() {
-    let cases: Vec<(String, &str)> = vec![
+fn wrong_keys_and_workers_are_refused_and_placed() {
+    refused(vec![
         ("".into(), "the file is empty; write `{}` if that is meant"),
         ("{}".into(), "1:1: the system file needs `interfaces`"),
         ("interfaces: {}".into(), "1:13: `interfaces` is empty: a router needs at least one"),
@@ -140,6 +149,12 @@ fn what_is_wrong_is_refused_and_placed() {
             with_two("memory: {mbufs: many}"),
             "4:17: `mbufs` must be a number from 1024 to 67108864, not `many`",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_interfaces_are_refused_and_placed() {
+    refused(vec![
         (
             "interfaces: {a: {device: 'kernal:e'}}".into(),
             "1:26: `kernal:e` is no device: pci:, kernel:, xdp:, tap:, memif:, pcap: or vdev:; did you mean `kernel`?",
@@ -185,6 +200,12 @@ fn what_is_wrong_is_refused_and_placed() {
             "interfaces: {a: {device: 'kernel:e', addresses: [10.0.0.1/24, 10.0.0.1/16]}}".into(),
             "1:14: interface `a` has address 10.0.0.1 twice",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_routes_and_neighbours_are_refused_and_placed() {
+    refused(vec![
         (with_two("routes: [{to: 10.1.0.0/16, via: 10.9.0.1}]"), "4:33: 10.9.0.1 is on no interface's link"),
         (
             with_two("routes: [{to: 10.1.0.0/16, via: 10.0.0.1}]"),
@@ -218,6 +239,12 @@ fn what_is_wrong_is_refused_and_placed() {
             with_two("neighbours: [{address: 10.0.0.2, mac: 01:00:5e:00:00:01}]"),
             "4:39: `01:00:5e:00:00:01` is no unicast MAC address",
         ),
+    ]);
+}
+
+#[test]
+fn wrong_settings_are_refused_and_placed() {
+    refused(vec![
         (
             with_two("conntrack: {timeouts: {tcp_establishd: 5d}}"),
             "4:24: unknown key `tcp_establishd` in `timeouts` / did you mean `tcp_established`?",
@@ -260,12 +287,7 @@ fn what_is_wrong_is_refused_and_placed() {
         ),
         (with_two("state: [x]"), "4:8: state must be a single value, not a list"),
         (with_two("state: x\nstate: y"), "5:1: `state` is given twice"),
-    ];
-    for (text, expected) in cases {
-        let found = System::parse("s.yaml", &text).expect_err(&text);
-        let shown: Vec<String> = found.iter().map(brief).collect();
-        assert_eq!(shown, [expected], "{text}");
-    }
+    ]);
 }
 
 #[test]
