@@ -1,0 +1,48 @@
+"""The pictures: which numbers of the tables they show."""
+
+from latency import LOADS
+from pictures import chart
+
+
+def draw(report, folder):
+    """Writes flows.svg, rules.svg and latency.svg, as far as there is something to show."""
+    folder.mkdir(exist_ok=True)
+    for name, make in (("flows", flows), ("rules", rules), ("latency", latencies)):
+        if picture := make(report):
+            (folder / f"{name}.svg").write_text(picture)
+
+
+def of_table(report, name, value):
+    table = next((table for table in report.tables if table.name == name), None)
+    if table is None:
+        return None, {}
+    return table, {title: [value(case) if case else None for case in row] for title, row in table.rows.items()}
+
+
+def flows(report):
+    rate = lambda case: (cycles := report.cycles(case)) and report.hertz / cycles / 1e6
+    table, series = of_table(report, "flows", rate)
+    if table is None:
+        return None
+    columns = [column.split()[0] for column in table.columns]
+    return chart("Throughput of one core by flows", "flows", "million packets of 64 bytes a second", columns, series)
+
+
+def rules(report):
+    table, series = of_table(report, "rules", report.cycles)
+    if table is None:
+        return None
+    columns = [column.split()[0] for column in table.columns]
+    return chart("Cost of a packet by rules", "rules", "cycles a packet", columns, series)
+
+
+def latencies(report):
+    if not report.loads:
+        return None
+    series = {}
+    for name, latency in report.loads.items():
+        if latency.reason is None:
+            series[f"{name}, median"] = [latency.loads[load]["p50"] for load in LOADS]
+            series[f"{name}, 99.9 %*"] = [latency.loads[load]["p999"] for load in LOADS]
+    title = "There and back through one core, by load"
+    return chart(title, "part of the most that it forwards", "microseconds", [f"{load} %" for load in LOADS], series)

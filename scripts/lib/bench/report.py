@@ -1,0 +1,126 @@
+"""Tables of what was measured, as Markdown, and all of it as JSON."""
+
+import json
+import statistics
+from dataclasses import asdict
+
+from rounds import label
+from subject import TOLERATED
+
+START, END = "<!-- bench: written by scripts/bench -->", "<!-- end of bench -->"
+
+
+class Report:
+    """`results` of rounds.measure in the tables they belong to, and latencies; `hertz`: the TSC's rate."""
+
+    def __init__(self, tables, results, loads, busy, hertz, machine, options):
+        self.tables, self.results, self.hertz = tables, results, hertz
+        self.loads, self.busy = loads, busy
+        self.machine, self.options = machine, options
+
+    def cycles(self, case):
+        """Median of a case, or None."""
+        result = self.results.get(case)
+        return result.median(self.each) if result and result.good else None
+
+    def each(self, window):
+        return window.nanos * self.hertz / 1e9
+
+    def markdown(self):
+        return "\n\n".join([self.head(), *(self.table(table) for table in self.tables), *self.latencies(), *self.skipped()])
+
+    def head(self):
+        about = self.machine
+        huge = "huge pages" if about["huge_pages"] else "no huge pages"
+        return (
+            f"{about['date']}, {about['commit']}, {about['cpu']}, {about['cores']} cores, TSC {about['tsc_mhz']} MHz,"
+            f" kernel {about['kernel']}, {huge}, {self.options.rounds} rounds of {self.options.seconds:g} s,"
+            f" load of the machine {about['load_before']:.1f} before and {about['load_after']:.1f} after."
+        )
+
+    def table(self, table):
+        lines = [f"| {table.title}: cycles a packet | " + " | ".join(table.columns) + " |"]
+        lines.append("|---|" + "---|" * len(table.columns))
+        for title, row in table.rows.items():
+            lines.append(f"| {title} | " + " | ".join(self.cell(case) for case in row) + " |")
+        if table.base:
+            lines += self.net(table)
+        if table.unit == "both":
+            for title, row in table.rows.items():
+                lines.append(f"| {title}, million packets a second and core | " + " | ".join(self.rate(case) for case in row) + " |")
+        if table.name == "workers":
+            for title, row in table.rows.items():
+                lines.append(f"| {title}, two against one | | {self.speedup(row)} |")
+        return "\n".join(lines)
+
+    def cell(self, case):
+        middle = self.cycles(case) if case else None
+        if middle is None:
+            return "" if case is None else "–"
+        least, most = self.results[case].spread(self.each)
+        return f"{middle:.0f} ({least:.0f}–{most:.0f})"
+
+    def net(self, table):
+        """Rows of what is above input and output alone."""
+        for title, row in table.rows.items():
+            if title == table.base:
+                continue
+            pairs = [(self.cycles(case) if case else None, self.cycles(base)) for case, base in zip(row, table.rows[table.base])]
+            cells = [f"{mine - base:.0f}" if mine and base else "" for mine, base in pairs]
+            if any(cells):
+                yield f"| {title}, net of I/O | " + " | ".join(cells) + " |"
+
+    def rate(self, case):
+        """Packets that a core forwards in a second of its own time."""
+        middle = self.cycles(case) if case else None
+        return f"{self.hertz / middle / 1e6:.2f}" if middle else ""
+
+    def speedup(self, row):
+        one, two = (self.cycles(case) for case in row)
+        return f"{2 * one / two:.2f} ×" if one and two else ""
+
+    def latencies(self):
+        """What a packet took there and back by load, and in the router's hands while it did something else."""
+        micros = lambda values: " / ".join(f"{values[key]:.3g}" for key in ("p50", "p99", "p999"))
+        good = {name: latency for name, latency in self.loads.items() if latency.reason is None}
+        if good:
+            loads = list(next(iter(good.values())).loads)
+            lines = ["| There and back, 10k flows: µs, 50 / 99 / 99.9 % | most, M/s | " + " | ".join(f"{load} % load" for load in loads) + " |"]
+            lines.append("|---|---|" + "---|" * len(loads))
+            for name, latency in good.items():
+                cells = [micros(latency.loads[load]) + (f", {latency.loads[load]['lost']:.1%} lost" if latency.loads[load]["lost"] > TOLERATED else "") for load in loads]
+                lines.append(f"| {name} | {latency.most / 1e6:.2f} | " + " | ".join(cells) + " |")
+            yield "\n".join(lines)
+        if self.busy:
+            lines = ["| In the router's hands, 1M flows, half load, while | µs, 50 / 99 / 99.9 % | seconds | packets | dropped | polls over 200 µs |", "|---|---|---|---|---|---|"]
+            for name, values in self.busy.items():
+                lines.append(f"| {name} | {micros(values)} | {values['seconds']:.1f} | {values['packets']:.0f} | {values['dropped']:.0f} | {values['polls_over_200us']:.0f} |")
+            yield "\n".join(lines)
+
+    def skipped(self):
+        """What is missing in the tables, and why."""
+        reasons = [f"- {label(case)}: {result.reason}" for case, result in self.results.items() if not result.good]
+        reasons += [f"- latency, {name}: {latency.reason}" for name, latency in self.loads.items() if latency.reason]
+        return ["Not measured:\n\n" + "\n".join(reasons)] if reasons else []
+
+    def json(self):
+        """Every window of every case."""
+        cases = []
+        for case, result in self.results.items():
+            windows = [asdict(window) for window in result.windows]
+            entry = {**asdict(case), "reason": result.reason, "windows": windows}
+            if result.windows:
+                entry["cycles"] = statistics.median(self.each(window) for window in result.windows)
+            cases.append(entry)
+        loads = {name: asdict(latency) for name, latency in self.loads.items()}
+        return {"machine": self.machine, "hertz": self.hertz, "cases": cases, "latency": loads, "latency_while": self.busy}
+
+
+def write(document, text):
+    """Puts the tables between their marks."""
+    before, rest = document.read_text().split(START)
+    document.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+def save(path, data):
+    path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
