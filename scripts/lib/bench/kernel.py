@@ -12,15 +12,19 @@ from pathlib import Path
 import policies
 from machine import Failed, cpu_seconds, run
 from sluiced import Sluiced
-from subject import NEXT_HOP, NEXT_HOP_MAC, ROUTER_MAC, Sample, Subject
+from subject import NEXT_HOP, NEXT_HOP_MAC, ROUTER_MAC, TOLERATED, WARM_UP, Sample, Subject
 from traffic import SPARE_BUFFERS, Generator
+
+
+# Seconds from a change of rate until it shows.
+SETTLE = 0.1
 
 
 class Links:
     """Two namespaces: of the world (`g0` sends, `s0` takes), and of the router (`g1`, `s1`)."""
 
     def __init__(self, bench):
-        self.bench, self.pids = bench, []
+        self.bench = bench
         self.world, self.router = bench.namespace + "w", bench.namespace + "r"
 
     def open(self):
@@ -36,11 +40,9 @@ class Links:
             self.inside(namespace, "ethtool", "-K", link, "tx", "off", "tso", "off", "gso", "off")
             run("ip", "-n", namespace, "link", "set", link, "up")
         # What leaves is thrown away where it arrives, before any socket.
-        sink = "table netdev sink { chain all { type filter hook ingress device s0 priority 0; drop; } }"
-        self.inside(self.world, "nft", sink)
-        machine = self.bench.machine
-        self.thread(self.world, "s0", machine.control)
-        self.pids = [self.thread(self.router, "g1", machine.measured)]
+        sink = "table netdev sink {\nchain discard {\ntype filter hook ingress device s0 priority 0\ndrop\n}\n}\n"
+        self.inside(self.world, "nft", "-f", "-", input=sink)
+        self.thread(self.world, "s0", self.bench.machine.control)
 
     def kernel_router(self):
         for text in ("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.netfilter.nf_conntrack_max=4000000"):
@@ -54,9 +56,10 @@ class Links:
     def inside(self, namespace, *command, **options):
         return run("ip", "netns", "exec", namespace, *command, **options)
 
-    def thread(self, namespace, link, core):
-        """Has a thread of its own take packets in for a link, on that core; returns its number."""
-        self.inside(namespace, "ethtool", "-K", link, "gro", "on")
+    def thread(self, namespace, link, core, gro=True):
+        """Has a thread of its own take packets in for a link, on that core; returns its number. Without GRO (or XDP) veth has none."""
+        if gro:
+            self.inside(namespace, "ethtool", "-K", link, "gro", "on")
         self.inside(namespace, "sh", "-c", f"echo 1 > /sys/class/net/{link}/threaded")
         for _ in range(50):
             for comm in Path("/proc").glob("[0-9]*/comm"):
@@ -65,16 +68,18 @@ class Links:
                 except OSError:
                     continue
                 pid = int(comm.parent.name)
-                if re.fullmatch(rf"napi/{link}-\d+", name) and pid not in self.pids:
+                if re.fullmatch(rf"napi/{link}-\d+", name):
                     run("taskset", "-cp", core, pid)
                     return pid
             time.sleep(0.05)
         raise Failed(f"the kernel gives {link} no NAPI thread")
 
     def counted(self):
-        """Packets that the router took in, and that left it."""
-        count = lambda namespace, link: int(self.inside(namespace, "cat", f"/sys/class/net/{link}/statistics/rx_packets"))
-        return count(self.router, "g1"), count(self.world, "s0")
+        """Packets offered to the router, and that left it; what the sink had no time to take left it as well."""
+        count = lambda namespace, link: sum(map(int, self.inside(
+            namespace, "cat", f"/sys/class/net/{link}/statistics/tx_packets", f"/sys/class/net/{link}/statistics/tx_dropped"
+        ).split()))
+        return count(self.world, "g0"), count(self.router, "s1")
 
     def generate(self, traffic):
         # No larger buffers than the frames need: all of the ring stays in the cache.
@@ -87,7 +92,38 @@ class Links:
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True)
 
 
-class Nftables(Subject):
+class OnLinks(Subject):
+    """Nothing slows a sender down that is too fast for a router on kernel interfaces: so the rate is sought at which all arrives."""
+
+    # Halvings of the range that the rate is sought in.
+    STEPS = 7
+
+    def measure(self, seconds):
+        self.generator.wait_until_known()
+        time.sleep(WARM_UP)
+        sent = self.generator.measure(seconds / 2)
+        low, high = 0.0, sent["sent"] / sent["seconds"]
+        rate, best = high, None
+        for _ in range(self.STEPS):
+            self.generator.rate(rate)
+            time.sleep(SETTLE)
+            window = self.window(seconds / 2)
+            if window.lost > TOLERATED:
+                # A virtual machine that pauses loses packets at any rate.
+                window = self.window(seconds / 2)
+            if window.lost <= TOLERATED:
+                low, best = rate, window
+            else:
+                high = rate
+            if low == high:
+                break
+            rate = (low + high) / 2
+        if best is None:
+            raise Failed(f"at {high / 1e3:.0f} thousand packets a second it still loses {window.lost:.1%} of them")
+        return best
+
+
+class Nftables(OnLinks):
     """The kernel's router: what its NAPI thread takes is what a packet costs from link to link."""
 
     def __init__(self, bench, traffic, mode, rules=0):
@@ -97,19 +133,20 @@ class Nftables(Subject):
     def start(self):
         self.links.open()
         self.links.kernel_router()
+        self.pid = self.links.thread(self.links.router, "g1", self.bench.machine.measured)
         if text := policies.nftables(self.mode, self.rules):
             self.links.inside(self.links.router, "nft", "-f", "-", input=text)
         self.generator = self.links.generate(self.traffic)
 
     def sample(self):
         received, forwarded = self.links.counted()
-        return Sample(sum(cpu_seconds(pid, None) for pid in self.links.pids), received, forwarded)
+        return Sample(cpu_seconds(self.pid, None), received, forwarded)
 
     def close(self):
         self.links.close()
 
 
-class SluiceOnLinks(Sluiced):
+class SluiceOnLinks(OnLinks, Sluiced):
     """sluiced on the same links, by `kernel:` or `xdp:`."""
 
     def __init__(self, bench, traffic, mode, device):
@@ -118,16 +155,25 @@ class SluiceOnLinks(Sluiced):
 
     def start(self):
         self.links.open()
-        self.namespace, self.pids = self.links.router, self.links.pids
+        self.namespace = self.links.router
         # What lives in the kernel gains nothing by huge pages.
         self.configure(f"{self.device}:g1", f"{self.device}:s1", SPARE_BUFFERS, "off")
         self.launch()
+        core = self.bench.machine.measured
+        if self.device == "xdp":
+            self.links.thread(self.namespace, "g1", core, gro=False)
+        else:
+            # What the kernel does before AF_PACKET has the packet is done on the worker's core too.
+            self.links.inside(self.namespace, "sh", "-c", f"echo {1 << core:x} > /sys/class/net/g1/queues/rx-0/rps_cpus")
         self.generator = self.links.generate(self.traffic)
 
     def sample(self):
-        sample = super().sample()
         received, forwarded = self.links.counted()
-        return Sample(sample.cpu, received, forwarded, sample.busy, sample.idle)
+        # The worker and what the kernel does for it share a core and take all of it.
+        return Sample(time.monotonic(), received, forwarded)
+
+    def more(self):
+        return {}
 
     def close(self):
         super().close()

@@ -90,5 +90,6 @@ def run(*command, **options):
     """Runs a command that must succeed; returns what it printed."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     if done.returncode != 0:
-        raise Failed(f"{command[0]} says: {(done.stderr or done.stdout).strip()[-300:]}")
+        said = " ".join((done.stderr or done.stdout).split())
+        raise Failed(f"{' '.join(str(word) for word in command[:6])} says: {said[-200:]}")
     return done.stdout

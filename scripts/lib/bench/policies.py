@@ -46,7 +46,7 @@ def nftables(mode, count=0):
         return ""
     lines = ["table ip filter {\n"]
     if mode == "notrack":
-        lines.append("chain raw { type filter hook prerouting priority raw; notrack; }\n")
+        lines.append("chain untrack { type filter hook prerouting priority raw; notrack; }\n")
     lines.append("chain forward { type filter hook forward priority filter; policy drop;\n")
     if mode != "notrack":
         lines.append("ct state established,related accept\nct state invalid drop\n")

@@ -19,8 +19,8 @@ class Sluiced(Subject):
     """sluiced, with a policy; `settings`: more of `conntrack:`."""
 
     process = None
-    # Where it runs, if not here; and threads of the kernel that work for it.
-    namespace, pids = None, ()
+    # Where it runs, if not here.
+    namespace = None
 
     def __init__(self, bench, traffic, mode, rules=0, settings=None, **others):
         super().__init__(bench, traffic, **others)
@@ -96,7 +96,6 @@ state: {self.folder}/state
 
     def sample(self):
         cpu = cpu_seconds(self.process.pid, r"worker-\d+")
-        cpu += sum(cpu_seconds(pid, None) for pid in self.pids)
         self.now = self.metrics()
         drops = self.now.get("sluice_drops_total", 0)
         forwarded = self.now["sluice_forwarded_packets_total"]

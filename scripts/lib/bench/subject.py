@@ -74,6 +74,10 @@ class Subject:
             self.generator.wait_until_known()
         time.sleep(WARM_UP)
         self.wait_for_a_pass()
+        return self.window(seconds)
+
+    def window(self, seconds):
+        """What goes through from now on for so long."""
         began, before = time.monotonic(), self.sample()
         time.sleep(seconds)
         took, after = time.monotonic() - began, self.sample()

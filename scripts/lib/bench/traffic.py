@@ -2,10 +2,10 @@
 
 import json
 import os
-import queue
 import subprocess
 import threading
 from dataclasses import dataclass
+from queue import Empty, Queue
 
 from machine import Failed, run, stop
 
@@ -56,17 +56,18 @@ class Files:
 
 
 class Generator:
-    """Traffic sent live by a core of its own."""
+    """Traffic sent live by a core of its own; its devices are there once it is made."""
 
-    def __init__(self, program, traffic, core, to, back=None, shrink=None, namespace=None):
+    def __init__(self, program, traffic, core, to, back=None, queue=0, shrink=None, namespace=None):
         command = [program, "drive", *traffic.words(), "core", str(core), "to", to]
-        command += ["from", back] if back else []
+        command += ["from", back, "queue", str(queue)] if back else []
         command += ["shrink", str(shrink)] if shrink else []
         command = ["ip", "netns", "exec", namespace, *command] if namespace else command
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1)
-        self.lines = queue.Queue()
+        self.lines = Queue()
         threading.Thread(target=self.read, daemon=True).start()
+        self.line(60)
 
     def read(self):
         for line in self.process.stdout:
@@ -76,8 +77,8 @@ class Generator:
     def line(self, timeout):
         try:
             line = self.lines.get(timeout=timeout)
-        except queue.Empty:
-            raise Failed(f"no flows within {timeout} s") from None
+        except Empty:
+            raise Failed(f"traffic says nothing for {timeout} s") from None
         if line is None:
             raise Failed(f"traffic ended: {self.process.stderr.read()[-300:]}")
         return line

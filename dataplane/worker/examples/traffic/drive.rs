@@ -1,7 +1,7 @@
 //! Traffic sent to one device and, if wanted, received from another, by one core.
 //!
-//! It makes the flows known (a packet of each, then a reply of each), says `known`, and goes on with packets of flows
-//! and directions of chance. A line on its standard input is a wish:
+//! It says `ready` once its devices are there, makes the flows known (a packet of each, then a reply of each), says `known`,
+//! and goes on with packets of flows and directions of chance. A line on its standard input is a wish:
 //!
 //! - `rate N`: so many packets a second from now on, evenly; 0: as many as the device takes
 //! - `measure S`: for so many seconds, counts what is sent, what comes back, and how long it was away; answers with a line of JSON
@@ -38,9 +38,10 @@ pub(crate) fn run(options: Options) {
     let (_to, mut rx, tx) = open(&eal, &options.to, &pool);
     let back = options.from.as_deref().filter(|from| *from != options.to).map(|from| open(&eal, from, &pool));
     let from = match back {
-        Some((port, mut rx, _)) => Some((rx.remove(0), port)),
-        None => options.from.is_some().then(|| (rx.remove(0), _to)),
+        Some((port, mut rx, _)) => Some((rx.remove(options.queue), port)),
+        None => options.from.is_some().then(|| (rx.remove(options.queue), _to)),
     };
+    println!("ready");
     let order = Order { known: 0, random: Random(1), options: &options };
     let mut driver = Driver {
         pool,
@@ -60,7 +61,9 @@ pub(crate) fn run(options: Options) {
 fn open(eal: &Eal, text: &str, pool: &Mempool) -> (StartedPort, Vec<RxQueue>, Vec<TxQueue>) {
     let vdev = Vdev::parse(text).expect("a device");
     let index = eal.create_vdev(&vdev.name, &vdev.args).expect("a device");
-    let config = PortConfig { rss: false, ..PortConfig::default() };
+    // Who connects to a memif may bring several queues, as OVS does; it is refused where there are fewer.
+    let rx_queues = if vdev.name.starts_with("net_memif") { 2 } else { 1 };
+    let config = PortConfig { rx_queues, rss: false, ..PortConfig::default() };
     Port::configure(eal, index, config, pool).and_then(Port::start).expect("a device that starts")
 }
 

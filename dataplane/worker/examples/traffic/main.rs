@@ -6,7 +6,7 @@
 //!
 //! - `flows N`: how many; `kind udp|tcp|imix|udp6`: what packets (`flows.rs`); `translated ADDRESS`: replies go there
 //! - of `file`: several files are what so many queues of a NIC that hashes as Sluice does would receive
-//! - of `drive`: `to VDEV`, `from VDEV`: the devices of DPDK; `core N`; `only new`: each packet begins a flow;
+//! - of `drive`: `to VDEV`, `from VDEV`, `queue N`: the devices of DPDK, and the queue that packets come back by; `core N`; `only new`: each packet begins a flow;
 //!   `shrink N`: once all flows are known, go on with the first so many
 //!
 //! No packet is kept: ten million flows take no more memory than one.
@@ -30,6 +30,8 @@ pub(crate) struct Options {
     shrink: Option<u64>,
     to: String,
     from: Option<String>,
+    /// Where packets come back, of the queues of `from`.
+    queue: usize,
     core: Option<usize>,
     files: Vec<String>,
 }
@@ -48,7 +50,8 @@ fn main() {
 fn options(mut arguments: impl Iterator<Item = String>) -> Options {
     let (mut kind, mut translated) = (Kind::Udp, None);
     let (mut flows, mut new, mut shrink) = (1, false, None);
-    let (mut to, mut from, mut core, mut files) = (String::new(), None, None, Vec::new());
+    let (mut to, mut from, mut queue) = (String::new(), None, 0);
+    let (mut core, mut files) = (None, Vec::new());
     while let Some(key) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{key} needs a value"));
         match key.as_str() {
@@ -59,11 +62,12 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Options {
             "shrink" => shrink = Some(number(&value())),
             "to" => to = value(),
             "from" => from = Some(value()),
+            "queue" => queue = number(&value()) as usize,
             "core" => core = Some(number(&value()) as usize),
             _ => files.push(key),
         }
     }
-    Options { traffic: Traffic::new(kind, translated), flows, new, shrink, to, from, core, files }
+    Options { traffic: Traffic::new(kind, translated), flows, new, shrink, to, from, queue, core, files }
 }
 
 pub(crate) fn number(text: &str) -> u64 {
