@@ -8,12 +8,17 @@
 //! Not stored: what evaluation reached by reading something that differs from packet to packet, set a mark or logged;
 //! INVALID and RELATED packets; packets with options; the box's own. TTL and length are looked at every time.
 
+mod plain;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
 
+use self::plain::Run;
+pub(crate) use self::plain::{Course, count_runs, replay_plain};
 use crate::conntrack::{ActionId, Conntrack, CtState, Direction, FlowHandle, Status, Stored};
+use crate::engine::BURST;
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
 use crate::ruleset::{Counted, Effects};
@@ -34,6 +39,8 @@ pub(crate) struct Decisions {
     list: Vec<Decision>,
     /// What is done without asking a flow.
     pub plans: Plans,
+    /// Places in the list of those that have a [`Run`].
+    running: Vec<u32>,
     index: HashMap<Sameness, ActionId, BuildHasherDefault<Mix>>,
 }
 
@@ -105,6 +112,8 @@ pub(crate) struct Decision {
     /// When the neighbour was last touched, in seconds.
     second: u32,
     counted: Counted,
+    /// Packets of this burst that are not counted yet.
+    run: Run,
 }
 
 impl Decisions {
@@ -114,6 +123,7 @@ impl Decisions {
             generation: Generation(1),
             list: Vec::with_capacity(LIMIT),
             plans: Plans::new(),
+            running: Vec::with_capacity(BURST),
             index: HashMap::with_capacity_and_hasher(LIMIT, BuildHasherDefault::default()),
         }
     }
@@ -125,6 +135,10 @@ impl Decisions {
         self.index.clear();
     }
 
+    fn is_full(&self) -> bool {
+        self.list.len() >= LIMIT
+    }
+
     /// The number of a decision, which is made if there is none like it.
     fn intern(&mut self, outcome: Outcome, effects: &Effects, interfaces: &Interfaces) -> Option<ActionId> {
         let sameness = Sameness { outcome, counted: effects.counted.clone() };
@@ -132,7 +146,7 @@ impl Decisions {
             return Some(*known);
         }
         let decision = Decision::new(outcome, effects.counted.clone(), interfaces)?;
-        if self.list.len() >= LIMIT {
+        if self.is_full() {
             self.clear();
         }
         self.list.push(decision);
@@ -158,6 +172,7 @@ impl Decision {
                     epoch: 0,
                     second: 0,
                     counted,
+                    run: Run::default(),
                 });
             }
         };
@@ -174,8 +189,14 @@ impl Decision {
             epoch: u32::MAX,
             second: 0,
             counted,
+            run: Run::default(),
         })
     }
+}
+
+#[inline(always)]
+fn seconds(now: Tick) -> u32 {
+    now.0 / 1000
 }
 
 /// Stores in its flow what became of a packet, if it would become of the flow's next one too.
@@ -204,6 +225,9 @@ pub(crate) fn remember(t: &mut Transit<'_, '_, '_>, verdict: Verdict) {
         ) => Outcome::Drop(reason),
         _ => return,
     };
+    if t.bench.decisions.is_full() {
+        count_runs(t.bench);
+    }
     let Some(action) = t.bench.decisions.intern(outcome, &t.effects, &t.bench.world.interfaces) else {
         return;
     };
@@ -316,9 +340,13 @@ impl Decision {
     /// second, so that control hears that the next hop is in use.
     #[inline]
     pub fn knows_neighbour(&mut self, world: &World, now: Tick) -> bool {
-        let second = now.0 / 1000;
-        let knows = self.epoch == world.neighbours.epoch && self.second == second;
-        knows || self.ask(world, now, second)
+        let second = seconds(now);
+        self.is_up_to_date(world, second) || self.ask(world, now, second)
+    }
+
+    #[inline(always)]
+    fn is_up_to_date(&self, world: &World, second: u32) -> bool {
+        self.epoch == world.neighbours.epoch && self.second == second
     }
 
     #[cold]

@@ -1,5 +1,6 @@
 //! One worker's engine: its shard of flows, its view of the world, its counters, and what it is asked to do.
 
+mod express;
 mod follow;
 mod fragments;
 mod passes;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use sluice_wire::build::IcmpError;
 use sluice_wire::{Packet, Parsed, TcpFlags, Transport, parse, set_addresses};
 
+use self::express::Express;
 use self::passes::Arrival;
 use crate::conntrack::{Conntrack, FlowBudget, Reservations};
 use crate::counters::WorkerCounters;
@@ -25,7 +27,7 @@ use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, NeighbourKey, NeighbourState, World};
 
 /// Frames that are worked through together: enough to hide memory's latency, few enough to stay in the first cache.
-const BURST: usize = 64;
+pub(crate) const BURST: usize = 64;
 
 /// Flows of each family that are looked at for their end in one poll.
 const EXPIRIES: usize = 64;
@@ -60,8 +62,10 @@ pub struct Engine {
     scratch: Vec<u8>,
     /// How far the search has come for flows that borrowed an address which is gone.
     borrowed: Option<Cursor>,
-    /// As many as a burst can have; written over by each.
+    /// As many as a burst can have, and one more; written over by each.
     arrivals: Vec<Arrival>,
+    /// The short way.
+    express: Express,
     /// Someone wants to know what becomes of some packets.
     tracer: Option<Box<Tracer>>,
 }
@@ -87,11 +91,12 @@ impl Engine {
             decisions: Decisions::new(),
             reassembly: Reassembly::new(fragment_share(&config, &world), config.seed),
             assembly: Assembly::new(),
+            express: Express::new(&world),
             config,
             world,
             scratch: vec![0; answer::SCRATCH],
             borrowed: None,
-            arrivals: std::iter::repeat_with(Arrival::none).take(BURST).collect(),
+            arrivals: std::iter::repeat_with(Arrival::none).take(BURST + 1).collect(),
             tracer: None,
         }
     }
@@ -100,6 +105,7 @@ impl Engine {
     pub fn adopt(&mut self, world: Arc<World>) -> Arc<World> {
         if world.generation != self.world.generation {
             self.decisions.clear();
+            self.express.adopt(&world);
         }
         if world.interfaces.lack_any_of(&self.world.interfaces) {
             self.borrowed = Some(Cursor::default());
@@ -147,20 +153,15 @@ impl Engine {
         trace: Option<&'a mut Trace>,
     ) {
         let mut arrivals = std::mem::take(&mut self.arrivals);
+        let mut express = std::mem::take(&mut self.express);
+        // What is followed notes each step on the whole path.
+        let mut lane = trace.is_none().then_some(&mut express);
         let mut bench = Bench { trace, ..self.bench(now, out) };
         for frames in burst.chunks_mut(BURST) {
-            let count = passes::admit_all(&mut bench, frames, &mut arrivals);
-            let arrived = arrivals.get_mut(..count).unwrap_or_default();
-            passes::look_up_all(&mut bench, arrived);
-            for arrival in arrived {
-                if let Some(frame) = frames.get_mut(arrival.at) {
-                    let verdict = passes::judge(&mut bench, frame, arrival);
-                    settle::settle(bench.counters, frame, verdict);
-                }
-            }
+            passes::run(&mut bench, frames, &mut arrivals, lane.as_deref_mut());
         }
         bench.conntrack.tell_events();
-        self.arrivals = arrivals;
+        (self.arrivals, self.express) = (arrivals, express);
     }
 
     /// A frame that was held: its next hop's address is known now. Verdict is `Transmit`, or `Hold` again.

@@ -237,6 +237,28 @@ impl Router {
         self.judge(bytes, port, Origin::Wire)
     }
 
+    /// A burst of frames from the wire: what became of each, and its bytes where they go on.
+    pub fn receive_all(&mut self, from: InterfaceId, burst: &[Vec<u8>]) -> Vec<(Verdict, Vec<u8>)> {
+        let port = self.world.interfaces.get(from).unwrap().port;
+        let mut buffers: Vec<_> =
+            burst.iter().map(|bytes| [&[0; HEADROOM][..], bytes, &[0; 64]].concat()).collect();
+        let mut frames: Vec<_> = buffers
+            .iter_mut()
+            .zip(burst)
+            .map(|(buffer, bytes)| frame(buffer, bytes.len(), port, Origin::Wire))
+            .collect();
+        self.nanos += 1000;
+        self.engine.process(Now::from_nanos(self.nanos), &mut frames, &mut Sent::default());
+        let waits = |frame: &&Frame<'_>| matches!(frame.verdict, Verdict::Hold(_) | Verdict::HandOver(_));
+        self.received += (frames.len() - frames.iter().filter(waits).count()) as u64;
+        self.assert_counted();
+        let left = |frame: &Frame<'_>| match frame.verdict {
+            Verdict::Drop(_) => Vec::new(),
+            _ => frame.bytes().to_vec(),
+        };
+        frames.iter().map(|frame| (frame.verdict, left(frame))).collect()
+    }
+
     /// A frame from the wire in a buffer that has no room behind it.
     pub fn receive_tight(&mut self, from: InterfaceId, bytes: &[u8]) -> Verdict {
         self.received += 1;

@@ -69,19 +69,29 @@ fn judge(sum: u64) -> Checksum {
 /// Sum of 16-bit words in memory order, not yet folded; an odd last byte counts as if a zero followed. Sums of
 /// pieces may be added if each but the last has an even length.
 ///
-/// Words of 32 bits into 64: no carry is lost below 16 GiB. One's complement sums do not care for byte order, so none
-/// is converted (RFC 1071 section 2). Long packets go by blocks, which the compiler makes vectors of; short ones, the
-/// most, would pay for its preparations, and go by words.
-#[inline]
+/// One's complement sums care neither for byte order, so none is converted, nor for the length of the words that are added
+/// (RFC 1071 section 2). Long packets go by blocks, which the compiler makes vectors of; short ones, the most, would pay
+/// for its preparations, and go by words of eight bytes.
+#[inline(always)]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    let (blocks, rest) = if bytes.len() < 128 { (&[][..], bytes) } else { bytes.as_chunks::<32>() };
-    let blocks: u64 = blocks.iter().flat_map(|block| block.as_chunks().0).map(word).sum();
-    let (pairs, rest) = rest.as_chunks::<8>();
-    let mut sum = blocks;
+    if bytes.len() < 128 { sum_on(0, bytes) } else { sum_long(bytes) }
+}
+
+fn sum_long(bytes: &[u8]) -> u64 {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    sum_on(blocks.iter().flat_map(|block| block.as_chunks().0).map(word).sum(), rest)
+}
+
+/// Adds bytes to a sum.
+#[inline(always)]
+fn sum_on(mut sum: u64, bytes: &[u8]) -> u64 {
+    let (pairs, rest) = bytes.as_chunks::<8>();
     for pair in pairs {
-        let pair = u64::from_ne_bytes(*pair);
-        sum += (pair >> 32) + (pair & 0xffff_ffff);
+        // A carry out of the top is one more at the bottom: an addition and one with carry.
+        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*pair));
+        sum = added + u64::from(carry);
     }
+    sum = (sum >> 32) + (sum & 0xffff_ffff);
     let (words, rest) = rest.as_chunks::<4>();
     sum += words.first().map_or(0, word);
     let (halves, rest) = rest.as_chunks::<2>();
@@ -109,6 +119,13 @@ pub(crate) const fn fold(sum: u64) -> u16 {
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     sum as u16
+}
+
+/// Whether a sum with the checksum in it says that all is well: it folds to ffff. The sum is never 0, since a version or a
+/// protocol is in it; so it folds to that where 65,535 divides it, which takes a multiplication instead of four foldings.
+#[inline(always)]
+pub(crate) const fn is_whole(sum: u64) -> bool {
+    sum.is_multiple_of(0xffff)
 }
 
 /// The bytes to store for a sum.

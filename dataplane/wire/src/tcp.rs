@@ -179,7 +179,12 @@ impl<'a> Segment<'a> {
         let (Transport::Tcp { flags, .. }, false) = (packet.transport, packet.fragment.is_part()) else {
             return None;
         };
-        let segment = packet.segment(frame);
+        Self::read(packet.segment(frame), flags)
+    }
+
+    /// The segment that is all of `segment`, with the flags that its header has.
+    #[inline]
+    pub(crate) fn read(segment: &'a [u8], flags: TcpFlags) -> Option<Self> {
         let header = Header::<HEADER>::at(segment, 0)?;
         let length = header_length(header.byte::<DATA_OFFSET>());
         Some(Self {

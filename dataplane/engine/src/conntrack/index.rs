@@ -5,8 +5,7 @@
 //! in the first moves to its other bucket; when none can, the flow goes to a list, which is walked only for buckets
 //! that have something there. So an insertion cannot fail; at 80 % load the list is empty but for bad luck.
 //!
-//! Tags are compared four at once within a word (SWAR): no vector instructions, no unsafe code. A false match is
-//! told by the caller, who compares the flow.
+//! All tags of a bucket are compared at once. A false match is told by the caller, who compares the flow.
 
 use std::ops::Range;
 
@@ -22,9 +21,6 @@ const SPILLED: usize = 10;
 const LISTED: usize = 11;
 /// Flows for each bucket when there are as many as there is memory for.
 const FLOWS_PER_BUCKET: u32 = 8;
-
-const EACH_LANE: u64 = 0x0001_0001_0001_0001;
-const LANE_TOP: u64 = 0x8000_8000_8000_8000;
 
 /// The index. Memory is zero pages until used; the words are 64-byte aligned from `base` on.
 pub(super) struct Index {
@@ -66,6 +62,19 @@ impl Index {
         if let Some(word) = self.words.get(self.base + self.first(hash) * WORDS) {
             arch::prefetch(word);
         }
+    }
+
+    /// The flow that most likely has this hash: the first with its tag.
+    #[inline(always)]
+    pub(super) fn first_of(&self, hash: u64) -> Option<u32> {
+        let first = self.bucket(self.first(hash))?;
+        if let Some(flow) = candidates(first, tag(hash)).next() {
+            return Some(flow);
+        }
+        if lane(first, SPILLED) | lane(first, LISTED) == 0 {
+            return None;
+        }
+        self.find_elsewhere(hash, Some)
     }
 
     /// Calls `check` with each flow that may have this hash until it answers.
@@ -231,34 +240,20 @@ fn tag(hash: u64) -> u16 {
     (hash as u16).max(1)
 }
 
-/// The flows whose tag is `tag`, and with bad luck one more, also of an empty place.
+/// The flows whose tag is `tag`, which is never that of an empty place.
 #[inline(always)]
-fn candidates(bucket: &Bucket, tag: u16) -> impl Iterator<Item = u32> {
-    let wanted = u64::from(tag) * EACH_LANE;
-    let [a, b, c, flows @ ..] = *bucket;
-    let hits = |word: u64, lanes: u64| {
-        let equal_is_zero = word ^ wanted;
-        equal_is_zero.wrapping_sub(EACH_LANE) & !equal_is_zero & lanes
-    };
-    // One bit for each of twelve lanes; the last two are no tags.
-    let bits = gather(hits(a, LANE_TOP))
-        | gather(hits(b, LANE_TOP)) << 4
-        | gather(hits(c, LANE_TOP & 0xffff_ffff)) << 8;
-    Candidates { bits, flows }
+fn candidates(bucket: &Bucket, tag: u16) -> Candidates<'_> {
+    // Three words of tags and counts, and one that the mask leaves out.
+    let bits = bucket.first_chunk().map_or(0, |tags| arch::equal_lanes(tags, tag)) & ((1 << PLACES) - 1);
+    Candidates { bits, bucket }
 }
 
-/// The top bits of four lanes side by side.
-#[inline(always)]
-fn gather(tops: u64) -> u32 {
-    ((tops >> 15).wrapping_mul(0x0001_0002_0004_0008) >> 48) as u32 & 0xf
-}
-
-struct Candidates {
+struct Candidates<'a> {
     bits: u32,
-    flows: [u64; WORDS - TAG_WORDS],
+    bucket: &'a Bucket,
 }
 
-impl Iterator for Candidates {
+impl Iterator for Candidates<'_> {
     type Item = u32;
 
     #[inline(always)]
@@ -268,7 +263,7 @@ impl Iterator for Candidates {
         }
         let place = self.bits.trailing_zeros() as usize;
         self.bits &= self.bits - 1;
-        self.flows.get(place / 2).map(|word| (word >> (place % 2 * 32)) as u32)
+        Some(flow_at(self.bucket, place))
     }
 }
 
@@ -284,6 +279,7 @@ fn set_lane(bucket: &mut Bucket, n: usize, value: u16) {
     }
 }
 
+#[inline(always)]
 fn flow_at(bucket: &Bucket, place: usize) -> u32 {
     bucket.get(TAG_WORDS + place / 2).map_or(0, |word| (word >> (place % 2 * 32)) as u32)
 }

@@ -35,6 +35,7 @@ mod connections;
 mod events;
 mod evict;
 mod expect;
+mod express;
 mod filter;
 mod flow;
 mod gre;
@@ -88,6 +89,7 @@ pub use self::connections::{Charges, ConnLimit, Tally};
 pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
 pub(crate) use self::expect::{Ask, Follow, Refused};
 pub use self::expect::{ExpectationEvent, ExpectationFilter, ExpectationRecord};
+pub(crate) use self::express::{Shard, may_be_steady};
 pub use self::filter::{FlowChange, FlowFilter, Prefix, TupleFilter};
 pub(crate) use self::help::Help;
 pub use self::info::{

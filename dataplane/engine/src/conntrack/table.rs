@@ -88,7 +88,7 @@ impl<A: Address> Table<A> {
     /// The flow that is most likely that of a hash.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: u64) -> Option<u32> {
-        let first = self.index.find(hash, |name| Some(name & !SECOND));
+        let first = self.index.first_of(hash).map(|name| name & !SECOND);
         first.or_else(|| self.translations.find(hash, Some))
     }
 

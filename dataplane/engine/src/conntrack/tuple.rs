@@ -36,6 +36,9 @@ pub(super) trait Address: Copy + Eq + Ord + Debug {
     /// A key of its family.
     fn key(key: FamilyKey<Self>) -> Key;
 
+    /// Two endpoints mixed into a hash, whichever comes first.
+    fn mix_either(a: (Self, u16), b: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
+
     /// Two endpoints mixed into a hash; the order of the arguments matters.
     fn mix(low: (Self, u16), high: (Self, u16), protocol: u8, seeds: &Seeds) -> u64;
 }
@@ -70,11 +73,26 @@ impl Address for u32 {
     }
 
     #[inline(always)]
-    fn mix(low: (u32, u16), high: (u32, u16), protocol: u8, seeds: &Seeds) -> u64 {
-        let a = u64::from(low.0) << 16 | u64::from(low.1);
-        let b = u64::from(high.0) << 16 | u64::from(high.1);
-        fold(fold(a ^ seeds.0, b ^ seeds.1), seeds.2 ^ u64::from(protocol))
+    fn mix_either(a: (u32, u16), b: (u32, u16), protocol: u8, seeds: &Seeds) -> u64 {
+        let (a, b) = (word(a), word(b));
+        mix_words(a.min(b), a.max(b), protocol, seeds)
     }
+
+    #[inline(always)]
+    fn mix(low: (u32, u16), high: (u32, u16), protocol: u8, seeds: &Seeds) -> u64 {
+        mix_words(word(low), word(high), protocol, seeds)
+    }
+}
+
+/// An endpoint as one number, which is ordered as the pair is.
+#[inline(always)]
+fn word((address, port): (u32, u16)) -> u64 {
+    u64::from(address) << 16 | u64::from(port)
+}
+
+#[inline(always)]
+fn mix_words(low: u64, high: u64, protocol: u8, seeds: &Seeds) -> u64 {
+    fold(fold(low ^ seeds.0, high ^ seeds.1), seeds.2 ^ u64::from(protocol))
 }
 
 impl Address for u128 {
@@ -106,6 +124,12 @@ impl Address for u128 {
 
     fn key(key: FamilyKey<u128>) -> Key {
         Key(FamilyKeys::V6(key))
+    }
+
+    #[inline(always)]
+    fn mix_either(a: (u128, u16), b: (u128, u16), protocol: u8, seeds: &Seeds) -> u64 {
+        let (low, high) = if a <= b { (a, b) } else { (b, a) };
+        u128::mix(low, high, protocol, seeds)
     }
 
     #[inline(always)]
@@ -183,8 +207,7 @@ impl<A: Address> Tuple<A> {
     /// The same for both directions.
     #[inline(always)]
     pub(super) fn hash(&self, seeds: &Seeds) -> u64 {
-        let (a, b) = ((self.src, self.sport), (self.dst, self.dport));
-        A::mix(a.min(b), a.max(b), self.protocol, seeds)
+        A::mix_either((self.src, self.sport), (self.dst, self.dport), self.protocol, seeds)
     }
 }
 

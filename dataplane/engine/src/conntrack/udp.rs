@@ -6,6 +6,7 @@
 use sluice_wire::Protocol;
 
 use super::info::Status;
+use super::settings::Timeouts;
 use super::track::{Context, Judged};
 use crate::ids::{Millis, Tick};
 
@@ -33,6 +34,21 @@ pub(super) fn judge(stream_from: &mut Tick, status: &mut Status, cx: &Context<'_
     Judged::Accept { timeout: timeouts.udp_stream }
 }
 
+/// The timeout that a datagram gives a flow which it changes in nothing else; None for one that makes the flow a stream.
+#[inline(always)]
+pub(super) fn steady(stream_from: Tick, status: Status, now: Tick, timeouts: &Timeouts) -> Option<Millis> {
+    if !status.contains(Status::SEEN_REPLY) {
+        Some(timeouts.udp)
+    } else if status.contains(Status::ASSURED) {
+        Some(timeouts.udp_stream)
+    } else if is_past(now, stream_from) {
+        None
+    } else {
+        Some(timeouts.udp)
+    }
+}
+
+#[inline(always)]
 fn is_past(now: Tick, from: Tick) -> bool {
     now.is_due(from) && now != from
 }

@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use sluice_wire::{Packet, icmp};
 
-use super::fragments;
+use super::express::{Express, Way};
+use super::{BURST, fragments};
 use crate::conntrack::{FlowHandle, Key, TrackHook, Tracked};
-use crate::decision;
+use crate::decision::{self, Course};
 use crate::frame::Frame;
 use crate::pipeline;
 use crate::reassembly::Shape;
@@ -20,8 +21,6 @@ use crate::world::AddressKind;
 /// A packet of a burst between the passes. It is parsed into its place here and stays there: what is copied right after
 /// it was written field by field stalls the processor for longer than the parser takes.
 pub(super) struct Arrival {
-    /// Its frame's place in the burst.
-    pub(super) at: usize,
     pub(super) packet: Packet,
     pub(super) sender: Sender,
     pub(super) raw: Raw,
@@ -35,31 +34,89 @@ impl Arrival {
     /// A place for one.
     pub(super) fn none() -> Arrival {
         let sender = Sender::Router;
-        Arrival {
-            at: 0,
-            packet: Packet::NONE,
-            sender,
-            raw: Raw::default(),
-            fragment: false,
-            key: None,
-            hint: None,
+        Arrival { packet: Packet::NONE, sender, raw: Raw::default(), fragment: false, key: None, hint: None }
+    }
+}
+
+/// Works through a burst. `express` is None where no frame is to take the short way. There is room for one arrival more than
+/// there are frames: that of whoever turns out late to need the whole path.
+#[inline]
+pub(super) fn run(
+    bench: &mut Bench<'_>,
+    frames: &mut [Frame<'_>],
+    arrivals: &mut [Arrival],
+    mut express: Option<&mut Express>,
+) {
+    let Some((late, arrivals)) = arrivals.split_first_mut() else { return };
+    let mut ways = [Way::Whole(0); BURST];
+    if let Some(express) = express.as_deref_mut() {
+        express.admit(bench, frames, &mut ways);
+        express.look_up(bench);
+    }
+    let count = admit_all(bench, frames, arrivals, &mut ways);
+    look_up_all(bench, arrivals.get_mut(..count).unwrap_or_default());
+    let course = Course::of(bench);
+    for (frame, way) in frames.iter_mut().zip(ways) {
+        if let Way::Whole(number) = way {
+            if let Some(arrival) = arrivals.get_mut(usize::from(number)) {
+                judge_whole(bench, frame, arrival);
+            }
+        } else if let Some(express) = express.as_deref_mut()
+            && !express.judge(bench, frame, way, &course)
+        {
+            judge_late(bench, frame, late);
         }
+    }
+    if let Some(express) = express {
+        express.end(bench);
     }
 }
 
 /// First pass: frames that are packets of ours and pass `raw` become arrivals, all others end here. Asks for the
 /// buckets that their flows would be in. Returns how many arrived.
-pub(super) fn admit_all(bench: &mut Bench<'_>, frames: &mut [Frame<'_>], arrivals: &mut [Arrival]) -> usize {
-    let mut count = 0;
-    for (at, frame) in frames.iter_mut().enumerate() {
-        let Some(arrival) = arrivals.get_mut(count) else { break };
-        arrival.at = at;
+fn admit_all(
+    bench: &mut Bench<'_>,
+    frames: &mut [Frame<'_>],
+    arrivals: &mut [Arrival],
+    ways: &mut [Way; BURST],
+) -> usize {
+    let mut count = 0u8;
+    for (frame, way) in frames.iter_mut().zip(ways) {
+        if !matches!(way, Way::Whole(_)) {
+            continue;
+        }
+        let Some(arrival) = arrivals.get_mut(usize::from(count)) else { break };
         match admit_one(bench, frame, arrival) {
-            ControlFlow::Continue(()) => count += 1,
-            ControlFlow::Break(verdict) => settle::settle(bench.counters, frame, verdict),
+            ControlFlow::Continue(()) => {
+                *way = Way::Whole(count);
+                count += 1;
+            }
+            ControlFlow::Break(verdict) => {
+                *way = Way::Done;
+                settle::settle(bench.counters, frame, verdict);
+            }
         }
     }
-    count
+    usize::from(count)
+}
+
+/// All passes for one frame that could not take the short way after all.
+#[inline(never)]
+fn judge_late(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) {
+    match admit_one(bench, frame, arrival) {
+        ControlFlow::Continue(()) => {
+            look_up_all(bench, std::slice::from_mut(arrival));
+            judge_whole(bench, frame, arrival);
+        }
+        ControlFlow::Break(verdict) => settle::settle(bench.counters, frame, verdict),
+    }
+}
+
+/// Third pass, one by one in the order of arrival.
+#[inline(never)]
+fn judge_whole(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) {
+    let verdict = judge(bench, frame, arrival);
+    settle::settle(bench.counters, frame, verdict);
 }
 
 #[inline]
@@ -85,7 +142,7 @@ fn admit_one(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival
 }
 
 /// Second pass: asks for the entries of what are most likely the packets' flows.
-pub(super) fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
+fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
     for arrival in arrivals {
         if let Some(key) = &arrival.key {
             arrival.hint = bench.conntrack.candidate(key);
@@ -96,9 +153,8 @@ pub(super) fn look_up_all(bench: &mut Bench<'_>, arrivals: &mut [Arrival]) {
     }
 }
 
-/// Third pass, one by one in the order of arrival.
 #[inline]
-pub(super) fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
+fn judge(bench: &mut Bench<'_>, frame: &mut Frame<'_>, arrival: &mut Arrival) -> Verdict {
     match arrival.fragment {
         false => judge_packet(bench, frame, arrival, None),
         true => fragments::judge(bench, frame, arrival),

@@ -1,7 +1,7 @@
 //! The link header of a packet that leaves: both MAC addresses and the VLAN tag of the link, in place of those that
 //! it came with. The packet itself is not moved; the frame's beginning is.
 
-use sluice_wire::{EtherType, Family, MacAddr, Packet};
+use sluice_wire::{EtherType, Family, MacAddr, Packet, PlainAddress};
 
 use crate::frame::Frame;
 
@@ -17,6 +17,8 @@ impl LinkHeader {
     const ETHERTYPE: u16 = 2;
     /// A frame on the wire has no fewer bytes, check sequence excluded; what pads a packet beyond that is cut off.
     const SHORTEST: u16 = 60;
+    /// Bytes of a tag.
+    const TAG: u16 = 4;
     /// Without a tag, with the EtherType.
     const LENGTH: u16 = Self::UNTAGGED as u16 + Self::ETHERTYPE;
 
@@ -92,6 +94,33 @@ impl LinkHeader {
         let bytes = self.bytes.iter().copied().take(header.len() - usize::from(Self::ETHERTYPE));
         header.iter_mut().zip(bytes.chain(kind.0.to_be_bytes())).for_each(|(to, from)| *to = from);
         Some(behind)
+    }
+
+    /// Whether a frame without a tag has room in front for this one's.
+    #[inline]
+    pub fn fits(&self, frame: &Frame<'_>) -> bool {
+        !self.tagged || frame.start >= Self::TAG
+    }
+
+    /// Writes it in front of a plain packet that ends at `end` in the frame, in bytes, and where it
+    /// [fits](LinkHeader::fits); the packet has one hop less to go.
+    #[inline(always)]
+    pub fn forward<A: PlainAddress>(&self, frame: &mut Frame<'_>, end: u16) {
+        if let Some(addresses) = self.bytes.first_chunk() {
+            A::forward(frame.bytes_mut(), addresses);
+        }
+        frame.len = end;
+        if self.tagged {
+            self.tag(frame);
+        }
+    }
+
+    #[cold]
+    fn tag(&self, frame: &mut Frame<'_>) {
+        let start = frame.start.saturating_sub(Self::TAG);
+        if self.copy_to(frame.buffer, start) {
+            (frame.start, frame.len) = (start, frame.len.saturating_add(Self::TAG));
+        }
     }
 
     /// Writes it in front of `packet`, whose offsets follow the frame's new beginning. False if the buffer has no

@@ -82,7 +82,8 @@ pub(crate) fn answered(counters: &WorkerCounters, ingress: InterfaceId, count: u
     }
 }
 
-fn dropped(counters: &[Counter; DropReason::COUNT], reason: DropReason, count: u64) {
+/// Counts `count` packets that were dropped.
+pub(crate) fn dropped(counters: &[Counter; DropReason::COUNT], reason: DropReason, count: u64) {
     if let Some(counter) = counters.get(reason as usize) {
         counter.add(count);
     }
@@ -94,6 +95,14 @@ pub(crate) fn piece(counters: &WorkerCounters, egress: Option<InterfaceId>, leng
     if let Some(there) = of(counters, egress) {
         there.tx_packets.add(1);
         there.tx_bytes.add(length as u64);
+    }
+}
+
+/// Counts frames of `bytes` bytes together that leave by an interface.
+pub(crate) fn sent(counters: &WorkerCounters, egress: InterfaceId, packets: u64, bytes: u64) {
+    if let Some(there) = of(counters, Some(egress)) {
+        there.tx_packets.add(packets);
+        there.tx_bytes.add(bytes);
     }
 }
 

@@ -9,10 +9,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use sluice_wire::{Addrs, Family, Fragment, LinkCast, Packet, icmp, is_link_local, martian};
+use sluice_wire::{
+    Addrs, Family, Fragment, LinkCast, Packet, Plain, PlainAddress, icmp, is_link_local, martian,
+};
 
 use crate::conntrack::{CtInfo, CtState};
-use crate::decision::{Decision, Outcome};
+use crate::counters::WorkerCounters;
+use crate::decision::{Course, Decision, Outcome};
+use crate::engine::BURST;
 use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, Now, Tick, WorkerId};
 use crate::ruleset::{self, Effects, Hook, Known, Reads, View};
@@ -28,6 +32,8 @@ const SLOTS: usize = 4096;
 /// What is known of the way from interfaces to next hops. Fixed memory, none of it touched before it is used.
 pub(crate) struct Plans {
     slots: Vec<Option<Slot>>,
+    /// Slots whose packets of this burst are not counted yet.
+    running: Vec<usize>,
 }
 
 struct Slot {
@@ -64,7 +70,35 @@ struct Route {
 impl Plans {
     /// None yet.
     pub fn new() -> Plans {
-        Plans { slots: std::iter::repeat_with(|| None).take(SLOTS).collect() }
+        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
+        Plans { slots, running: Vec::with_capacity(BURST) }
+    }
+
+    /// What is done with packets of a key; None where each is judged by itself.
+    #[inline(always)]
+    fn route(
+        &mut self,
+        key: PlanKey,
+        (world, worker, counters): (&World, WorkerId, &WorkerCounters),
+    ) -> Option<&mut Route> {
+        let at = key.slot();
+        if self.slots.get(at)?.as_ref().is_none_or(|slot| slot.key != key) {
+            self.count_runs(world, worker, counters);
+            *self.slots.get_mut(at)? = Some(Slot { key, plan: Plan::of(world, &key) });
+        }
+        match &mut self.slots.get_mut(at)?.as_mut()?.plan {
+            Plan::All(route) => Some(route),
+            Plan::Each => None,
+        }
+    }
+
+    /// Counts what plain packets did since the last time.
+    pub fn count_runs(&mut self, world: &World, worker: WorkerId, counters: &WorkerCounters) {
+        for at in self.running.drain(..) {
+            if let Some(Some(Slot { plan: Plan::All(route), .. })) = self.slots.get_mut(at) {
+                route.decision.count_run(world, worker, counters);
+            }
+        }
     }
 }
 
@@ -86,14 +120,7 @@ pub(crate) fn forward(
     }
     let target = world.fib.route_id(&packet.addrs)?;
     let key = PlanKey { generation: world.generation, target, ingress, family: packet.family() };
-    let slot = bench.decisions.plans.slots.get_mut(key.slot())?;
-    let kept = slot.as_ref().is_some_and(|slot| slot.key == key);
-    let Slot { plan: Plan::All(route), .. } = (match kept {
-        true => slot.as_mut()?,
-        false => slot.insert(Slot { key, plan: Plan::of(world, &key) }),
-    }) else {
-        return None;
-    };
+    let route = bench.decisions.plans.route(key, (world, bench.worker, bench.counters))?;
     let verdict = route.carry_out((bench.now, bench.worker), world, frame, packet)?;
     for &rule in route.decision.counted().ids() {
         world.ruleset.count(bench.worker, rule, 1, u64::from(packet.length()));
@@ -107,6 +134,56 @@ pub(crate) fn forward(
     }
     bench.counters.states.untracked.add(1);
     bench.counters.fast_path.add(1);
+    Some(verdict)
+}
+
+/// As [`forward`], with a plain packet to the router's own station: by a route that packets only leave by. It is counted by
+/// [`crate::decision::count_runs`], but where it came in; nothing is done where it is None.
+#[inline(always)]
+pub(crate) fn forward_plain<A: PlainAddress>(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    plain: &Plain<A>,
+    ingress: InterfaceId,
+    course: &Course<'_>,
+) -> Option<Verdict> {
+    let world = bench.world;
+    let addrs = plain.addrs();
+    let from_us =
+        matches!(addrs, Addrs::V4 { src, .. } if world.interfaces.kind_v4(src) == AddressKind::Local);
+    if from_us || !(plain.src.is_ordinary() & plain.dst.is_ordinary()) {
+        return None;
+    }
+    let target = world.fib.route_id(&addrs)?;
+    let key = PlanKey { generation: world.generation, target, ingress, family: addrs.family() };
+    let at = key.slot();
+    let plans = &mut bench.decisions.plans;
+    let route = plans.route(key, (world, bench.worker, bench.counters))?;
+    if route.rp_filter != RpFilter::Off
+        || route.on_link && !route.find_on_link(world, course.now, addrs.dst())
+    {
+        return None;
+    }
+    let egress = match route.on_link {
+        true => route.decision.way_on_link(frame, plain.length)?,
+        false => route.decision.way_of_plain(course, frame, plain.length)?,
+    };
+    if route.filtered {
+        let packet = plain.packet(frame.bytes());
+        let interfaces = (Some(ingress), Some(egress));
+        if !passes_filter(world, bench.now, bench.worker, &packet, interfaces)? {
+            for &rule in route.decision.counted().ids() {
+                world.ruleset.count(bench.worker, rule, 1, u64::from(plain.length));
+            }
+            return Some(Verdict::Drop(filter::reason(Hook::FilterForward)));
+        }
+    }
+    let began = !route.decision.is_running();
+    let verdict = route.decision.send_plain(frame, plain, egress);
+    if began {
+        // A burst has no more packets than there is room for.
+        plans.running.push(at);
+    }
     Some(verdict)
 }
 
@@ -235,7 +312,7 @@ impl Route {
             Outcome::Drop(reason) => Some(Verdict::Drop(reason)),
             Outcome::Forward(NeighbourKey { interface, .. }) => {
                 let known = match self.on_link {
-                    true => self.find_on_link(world, now.tick, interface, packet),
+                    true => self.find_on_link(world, now.tick, packet.addrs.dst()),
                     false => self.decision.knows_neighbour(world, now.tick),
                 };
                 let passes = known
@@ -255,8 +332,9 @@ impl Route {
 
     /// Asks for the MAC address of a destination that is on the link.
     #[inline]
-    fn find_on_link(&mut self, world: &World, now: Tick, interface: InterfaceId, packet: &Packet) -> bool {
-        let key = NeighbourKey { interface, address: packet.addrs.dst() };
+    fn find_on_link(&mut self, world: &World, now: Tick, address: IpAddr) -> bool {
+        let Some(interface) = self.egress() else { return false };
+        let key = NeighbourKey { interface, address };
         let Some(neighbour) = world.neighbours.get(&key) else { return false };
         let NeighbourState::Reachable(mac) = neighbour.state else { return false };
         neighbour.touch(now);

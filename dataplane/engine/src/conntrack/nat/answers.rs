@@ -142,6 +142,12 @@ fn hash_of<A: Address>(outward: &Tuple<A>, zone: ZoneId, seeds: &Seeds) -> Optio
 }
 
 impl Conntrack {
+    /// Whether a packet between these addresses may be reserved by a worker: false is certain.
+    #[inline]
+    pub(crate) fn may_be_reserved(&self, addrs: &Addrs) -> bool {
+        self.shared.answers.table().is_some_and(|table| table.concern(addrs))
+    }
+
     /// The worker that reserved such an answer, or the packet that an ICMP error quotes as one: there the packet
     /// belongs, wherever it hashes to. `zone` tells the packet's, and is asked where that matters.
     #[inline]

@@ -9,6 +9,7 @@
 
 mod last;
 mod states;
+mod steady;
 mod window;
 
 use sluice_wire::tcp::Segment;
@@ -23,6 +24,7 @@ use super::track::{Context, Judged};
 use crate::ids::Millis;
 
 pub(super) use self::states::TcpState;
+pub(in crate::conntrack) use self::steady::steady;
 
 /// Of a flow picked up in the middle, or whose end is not closed properly: a shorter timeout is not cut further.
 const SHORT: Millis = Millis::from_secs(120);
@@ -62,6 +64,14 @@ struct Numbers {
     window: u16,
 }
 
+impl Numbers {
+    #[inline(always)]
+    fn of(segment: &Segment<'_>) -> Numbers {
+        let end = segment.seq.wrapping_add(segment.sequence_length());
+        Numbers { seq: segment.seq, end, ack: segment.ack, window: segment.window }
+    }
+}
+
 /// What the common part hands over of the flow.
 pub(super) struct Flow<'a> {
     pub(super) tcp: &'a mut TcpTrack,
@@ -79,12 +89,7 @@ pub(super) fn judge(flow: Flow<'_>, cx: &Context<'_>) -> Judged {
         return Judged::INVALID;
     }
     let kind = Kind::of(segment.flags);
-    let numbers = Numbers {
-        seq: segment.seq,
-        end: segment.seq.wrapping_add(segment.sequence_length()),
-        ack: segment.ack,
-        window: segment.window,
-    };
+    let numbers = Numbers::of(&segment);
     if !flow.status.contains(Status::CONFIRMED) && !begin(flow.tcp, kind, &numbers, &segment, cx.settings) {
         return Judged::INVALID;
     }
@@ -122,7 +127,7 @@ fn begin(tcp: &mut TcpTrack, kind: Kind, n: &Numbers, segment: &Segment<'_>, set
 #[inline]
 fn settle(flow: Flow<'_>, old: TcpState, new: TcpState, kind: Kind, cx: &Context<'_>) -> Judged {
     let timeouts = &cx.timeouts.tcp;
-    let mut timeout = flow.tcp.timeout(new, kind, cx);
+    let mut timeout = flow.tcp.timeout(new, kind, timeouts, cx.settings.tcp_max_retrans);
     if !flow.status.contains(Status::SEEN_REPLY) {
         if kind == Kind::Rst {
             // Nobody listens there, so nothing is to be tracked.
@@ -335,10 +340,9 @@ impl TcpTrack {
     }
 
     #[inline]
-    fn timeout(&self, state: TcpState, kind: Kind, cx: &Context<'_>) -> Millis {
-        let timeouts = &cx.timeouts.tcp;
+    fn timeout(&self, state: TcpState, kind: Kind, timeouts: &TcpTimeouts, max_retrans: u8) -> Millis {
         let usual = of_state(timeouts, state);
-        if self.sides.retransmits >= cx.settings.tcp_max_retrans && usual > timeouts.max_retrans {
+        if self.sides.retransmits >= max_retrans && usual > timeouts.max_retrans {
             timeouts.max_retrans
         } else if kind == Kind::Rst {
             timeouts.close
