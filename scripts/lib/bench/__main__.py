@@ -7,13 +7,16 @@ from pathlib import Path
 
 import gallery
 import latency
+import model
 import report
 import rounds
+import summary
 from cases import TABLES
 from machine import Machine
 from traffic import Files
 
-DOCUMENT, DATA, PICTURES = Path("docs/PERFORMANCE.md"), Path("docs/bench/bench.json"), Path("docs/bench")
+DOCUMENT, SCALE, README = Path("docs/PERFORMANCE.md"), Path("docs/scale.md"), Path("README.md")
+DATA, PICTURES = Path("docs/bench/bench.json"), Path("docs/bench")
 LATENCY = "latency"
 # What three minutes hold: no table is left out, but its longest columns.
 QUICK = {"rounds": 1, "seconds": 0.5, "flows": [10_000, 1_000_000], "rules": [10, 10_000]}
@@ -80,12 +83,19 @@ def main():
     for result in results.values():
         for window in result.windows:
             hertz = window.more.get("cycles_per_second", hertz)
-    loads, busy = (latency.by_load(bench, options.seconds, say), latency.while_busy(bench, options.seconds, say)) if LATENCY in options.only else ({}, {})
+    loads, busy = {}, {}
+    if LATENCY in options.only:
+        loads = latency.by_load(bench, options.seconds, say)
+        busy = latency.while_busy(bench, options.seconds, say)
     made = report.Report(tables, results, loads, busy, hertz, bench.machine.describe(), options)
     print("\n" + made.markdown())
     say("all done")
     if not options.no_write:
+        PICTURES.mkdir(exist_ok=True)
         report.write(DOCUMENT, made.markdown())
+        report.write(README, summary.markdown(made))
+        if scale := model.markdown(made):
+            report.write(SCALE, scale)
         report.save(DATA, made.json())
         gallery.draw(made, PICTURES)
 

@@ -1,7 +1,7 @@
 """The pictures: which numbers of the tables they show."""
 
 from latency import LOADS
-from pictures import chart
+from pictures import Line, chart
 
 
 def draw(report, folder):
@@ -15,34 +15,35 @@ def draw(report, folder):
 def of_table(report, name, value):
     table = next((table for table in report.tables if table.name == name), None)
     if table is None:
-        return None, {}
-    return table, {title: [value(case) if case else None for case in row] for title, row in table.rows.items()}
+        return None, []
+    rows = {title: [value(case) if case else None for case in row] for title, row in table.rows.items()}
+    return table, [Line(title, values, number) for number, (title, values) in enumerate(rows.items())]
 
 
 def flows(report):
     rate = lambda case: (cycles := report.cycles(case)) and report.hertz / cycles / 1e6
-    table, series = of_table(report, "flows", rate)
+    table, lines = of_table(report, "flows", rate)
     if table is None:
         return None
     columns = [column.split()[0] for column in table.columns]
-    return chart("Throughput of one core by flows", "flows", "million packets of 64 bytes a second", columns, series)
+    return chart("Throughput of one core by flows", "flows", "million packets of 64 bytes a second", columns, lines)
 
 
 def rules(report):
-    table, series = of_table(report, "rules", report.cycles)
+    table, lines = of_table(report, "rules", report.cycles)
     if table is None:
         return None
     columns = [column.split()[0] for column in table.columns]
-    return chart("Cost of a packet by rules", "rules", "cycles a packet", columns, series)
+    return chart("Cost of a packet by rules", "rules", "cycles a packet", columns, lines)
 
 
 def latencies(report):
     if not report.loads:
         return None
-    series = {}
-    for name, latency in report.loads.items():
+    lines = []
+    for number, (name, latency) in enumerate(report.loads.items()):
         if latency.reason is None:
-            series[f"{name}, median"] = [latency.loads[load]["p50"] for load in LOADS]
-            series[f"{name}, 99.9 %*"] = [latency.loads[load]["p999"] for load in LOADS]
+            lines.append(Line(f"{name}, median", [latency.loads[load]["p50"] for load in LOADS], number))
+            lines.append(Line(f"{name}, 99.9 %", [latency.loads[load]["p999"] for load in LOADS], number, dashed=True))
     title = "There and back through one core, by load"
-    return chart(title, "part of the most that it forwards", "microseconds", [f"{load} %" for load in LOADS], series)
+    return chart(title, "part of the most that it forwards", "microseconds", [f"{load} %" for load in LOADS], lines)

@@ -109,7 +109,7 @@ def while_busy(bench, seconds, say):
 
 def expire(bench, traffic):
     """A million flows of which all but a thousand are never heard of again."""
-    subject = Sluiced(bench, traffic, "tracked", settings={"timeouts": {"udp": 3, "udp_stream": 3}})
+    subject = Sluiced(bench, traffic, "tracked", settings={"timeouts": {"udp": 5, "udp_stream": 5}})
     try:
         path = str(bench.folder / "in.sock")
         subject.devices = (memif(0, path, "client"), "net_null0,no-rx=1")

@@ -36,6 +36,7 @@ class Machine:
         for _ in range(3):
             if int((HUGE / "free_hugepages").read_text()) >= pages:
                 break
+            Path("/proc/sys/vm/compact_memory").write_text("1")
             total, free = (int((HUGE / name).read_text()) for name in ("nr_hugepages", "free_hugepages"))
             (HUGE / "nr_hugepages").write_text(str(total + pages - free))
         self.huge = int((HUGE / "free_hugepages").read_text()) >= pages

@@ -1,12 +1,31 @@
 """Charts of lines as SVG: both axes logarithmic, readable on light and dark ground, every line named at its end."""
 
 import math
+from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 200, 48, 48
+WIDTH, HEIGHT = 800, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 240, 48, 48
 # Told apart with any kind of colour vision; on light and on dark ground.
-COLOURS = [("#0072b2", "#56b4e9"), ("#d55e00", "#ff9e5e"), ("#009e73", "#4fd1a5"), ("#aa4499", "#e08fcf"), ("#666666", "#b0b0b0"), ("#8a6d00", "#e6c84f")]
+COLOURS = [
+    ("#0072b2", "#56b4e9"),
+    ("#d55e00", "#ff9e5e"),
+    ("#009e73", "#4fd1a5"),
+    ("#aa4499", "#e08fcf"),
+    ("#666666", "#b0b0b0"),
+    ("#8a6d00", "#e6c84f"),
+]
+
+
+@dataclass
+class Line:
+    """Values by column, None where there is none."""
+
+    name: str
+    values: list
+    # By number; two lines may share one.
+    colour: int
+    dashed: bool = False
 
 
 def style():
@@ -18,9 +37,9 @@ def style():
     return f"<style>{''.join(rules)}@media(prefers-color-scheme:dark){{{''.join(dark)}}}</style>"
 
 
-def chart(title, x_title, y_title, columns, series):
-    """`columns`: labels, evenly apart; `series`: {name: [value or None by column]}; a name that ends in `*` is dashed."""
-    values = [value for points in series.values() for value in points if value]
+def chart(title, x_title, y_title, columns, lines):
+    """A whole picture, or None where there is nothing to show; `columns`: labels, evenly apart."""
+    values = [value for line in lines for value in line.values if value]
     if not values:
         return None
     low, high = math.floor(math.log10(min(values)) * 3) / 3, math.ceil(math.log10(max(values)) * 3) / 3
@@ -35,7 +54,7 @@ def chart(title, x_title, y_title, columns, series):
     for number, label in enumerate(columns):
         parts.append(f'<text x="{x(number):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{escape(label)}</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text>')
-    parts += lines(series, x, y)
+    parts += draw(lines, x, y)
     return "\n".join(parts) + "\n</svg>\n"
 
 
@@ -48,19 +67,18 @@ def ticks(low, high):
                 yield tick
 
 
-def lines(series, x, y):
-    ends, colours = [], {}
-    for name, points in series.items():
-        # What differs behind the last comma alone has one colour.
-        colour = colours.setdefault(name.rpartition(", ")[0] if name.endswith("*") or f"{name.rpartition(', ')[0]}, 99.9 %*" in series else name, len(colours) % len(COLOURS))
-        places = [(x(column), y(value)) for column, value in enumerate(points) if value]
+def draw(lines, x, y):
+    ends = []
+    for line in lines:
+        colour = line.colour % len(COLOURS)
+        places = [(x(column), y(value)) for column, value in enumerate(line.values) if value]
         if not places:
             continue
-        dash = ' stroke-dasharray="5 4"' if name.endswith("*") else ""
+        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
         path = " ".join(f"{'L' if at else 'M'}{px:.1f} {py:.1f}" for at, (px, py) in enumerate(places))
         yield f'<path class="c{colour}"{dash} d="{path}"/>'
         yield from (f'<circle class="f{colour}" cx="{px:.1f}" cy="{py:.1f}" r="3.5"/>' for px, py in places)
-        ends.append([places[-1][1], name.rstrip("*"), colour])
+        ends.append([places[-1][1], line.name, colour])
     # Names that would stand on one another are moved apart, downwards.
     ends.sort()
     for above, below in zip(ends, ends[1:]):

@@ -4,6 +4,7 @@ import json
 import statistics
 from dataclasses import asdict
 
+import goals
 from rounds import label
 from subject import TOLERATED
 
@@ -27,7 +28,7 @@ class Report:
         return window.nanos * self.hertz / 1e9
 
     def markdown(self):
-        return "\n\n".join([self.head(), *(self.table(table) for table in self.tables), *self.latencies(), *self.skipped()])
+        return "\n\n".join([self.head(), *(self.table(table) for table in self.tables), *self.latencies(), *self.goals(), *self.skipped()])
 
     def head(self):
         about = self.machine
@@ -81,21 +82,22 @@ class Report:
 
     def latencies(self):
         """What a packet took there and back by load, and in the router's hands while it did something else."""
-        micros = lambda values: " / ".join(f"{values[key]:.3g}" for key in ("p50", "p99", "p999"))
         good = {name: latency for name, latency in self.loads.items() if latency.reason is None}
         if good:
             loads = list(next(iter(good.values())).loads)
-            lines = ["| There and back, 10k flows: µs, 50 / 99 / 99.9 % | most, M/s | " + " | ".join(f"{load} % load" for load in loads) + " |"]
-            lines.append("|---|---|" + "---|" * len(loads))
-            for name, latency in good.items():
-                cells = [micros(latency.loads[load]) + (f", {latency.loads[load]['lost']:.1%} lost" if latency.loads[load]["lost"] > TOLERATED else "") for load in loads]
-                lines.append(f"| {name} | {latency.most / 1e6:.2f} | " + " | ".join(cells) + " |")
-            yield "\n".join(lines)
+            head = ["There and back, 10k flows: µs, 50 / 99 / 99.9 %", "most, M/s", *(f"{load} % load" for load in loads)]
+            rows = [[name, f"{latency.most / 1e6:.2f}", *map(micros, latency.loads.values())] for name, latency in good.items()]
+            yield markdown_table(head, rows)
         if self.busy:
-            lines = ["| In the router's hands, 1M flows, half load, while | µs, 50 / 99 / 99.9 % | seconds | packets | dropped | polls over 200 µs |", "|---|---|---|---|---|---|"]
-            for name, values in self.busy.items():
-                lines.append(f"| {name} | {micros(values)} | {values['seconds']:.1f} | {values['packets']:.0f} | {values['dropped']:.0f} | {values['polls_over_200us']:.0f} |")
-            yield "\n".join(lines)
+            head = ["In the router's hands, 1M flows, half load, while", "µs, 50 / 99 / 99.9 %", "seconds", "packets", "dropped", "polls over 200 µs"]
+            counts = lambda values: [f"{values[key]:.0f}" for key in ("packets", "dropped", "polls_over_200us")]
+            rows = [[name, micros(values), f"{values['seconds']:.1f}", *counts(values)] for name, values in self.busy.items()]
+            yield markdown_table(head, rows)
+
+    def goals(self):
+        """The project's goals, as far as they were measured."""
+        rows = list(goals.rows(self))
+        return [markdown_table(["goal", "measured", "wanted", "reached"], rows)] if rows else []
 
     def skipped(self):
         """What is missing in the tables, and why."""
@@ -114,6 +116,17 @@ class Report:
             cases.append(entry)
         loads = {name: asdict(latency) for name, latency in self.loads.items()}
         return {"machine": self.machine, "hertz": self.hertz, "cases": cases, "latency": loads, "latency_while": self.busy}
+
+
+def markdown_table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def micros(values):
+    """Three quantiles, and what was lost."""
+    lost = values.get("lost", 0)
+    return " / ".join(f"{values[key]:.3g}" for key in ("p50", "p99", "p999")) + (f", {lost:.1%} lost" if lost > TOLERATED else "")
 
 
 def write(document, text):

@@ -34,7 +34,7 @@ class Sluiced(Subject):
         conntrack = {"max": max(self.traffic.flows * 5 // 4, 1 << 21), **self.settings}
         if self.traffic.new:
             # They run out as fast as they come.
-            conntrack = {"max": 10 << 20, "timeouts": {"udp": 1, "udp_stream": 1, "tcp_syn_sent": 1}}
+            conntrack = {"max": 8 << 20, "timeouts": {"udp": 1, "udp_stream": 1, "tcp_syn_sent": 1}}
         elif self.traffic.live:
             # Chance leaves a flow of many alone for long.
             conntrack["timeouts"] = {"udp": 600, "udp_stream": 600, **conntrack.get("timeouts", {})}

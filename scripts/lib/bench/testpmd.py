@@ -80,7 +80,9 @@ class Testpmd(Subject):
         """By testpmd's own count of cycles, of polls that found packets: a live source may be slower than it is."""
         pattern = r"Accumulated.*?RX-packets: (\d+).*?TX-packets: (\d+).*?total cycles=(\d+)"
         found = self.ask("show fwd stats all", pattern)
-        return Sample(int(found[3]) / self.bench.machine.cycles_per_second(), int(found[1]), int(found[2]))
+        passed, busy = time.monotonic() * self.bench.machine.cycles_per_second(), int(found[3])
+        cpu = cpu_seconds(self.process.pid, self.thread)
+        return Sample(cpu, int(found[1]), int(found[2]), busy, passed - busy)
 
     def close(self):
         if self.process:

@@ -128,7 +128,7 @@ fn ends(kind: Kind, flow: u64) -> Ends {
         }
         _ => {
             let src = 0x0a00_0000 | ((1 + flow.wrapping_mul(7)) & 0x00ff_ffff) as u32;
-            let dst = 0xc612_0001 + (flow.wrapping_mul(13) & 0x1_ffff) as u32;
+            let dst = 0xc612_0000 | ((1 + flow.wrapping_mul(13)) & 0x1_ffff) as u32;
             (IpAddr::V4(Ipv4Addr::from_bits(src)), IpAddr::V4(Ipv4Addr::from_bits(dst)))
         }
     };
