@@ -18,6 +18,20 @@ pub fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
+/// Asks for the cache line that `place` ends in, as [`prefetch`] does for the one that it begins in.
+#[inline(always)]
+pub fn prefetch_end<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let end = std::ptr::from_ref(place).cast::<i8>().wrapping_add(size_of::<T>().saturating_sub(1));
+        // SAFETY: SSE is part of every x86_64 target, and a prefetch never faults, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(end) };
+    }
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
+    let _ = place;
+}
+
 /// Which of the sixteen 16-bit lanes of four words equal `tag`: bit n for lane n, the lowest of the first word being 0.
 #[inline(always)]
 pub fn equal_lanes(words: &[u64; 4], tag: u16) -> u32 {

@@ -8,11 +8,11 @@ use sluice_wire::{Plain, PlainAddress, Protocol, TcpFlags};
 
 use super::Conntrack;
 use super::flow::{Flow, Track};
-use super::info::{CtState, Direction, Status, Stored};
+use super::info::{CtState, Direction, FlowHandle, Status, Stored};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::table::Table;
-use super::tuple::{Address, Seeds, Tuple};
+use super::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds, Tuple};
 use super::{tcp, udp};
 use crate::ids::Tick;
 
@@ -20,17 +20,48 @@ use crate::ids::Tick;
 const USUAL: Status = Status::CONFIRMED
     .with(Status::SEEN_REPLY)
     .with(Status::ASSURED)
+    .with(Status::SNAT)
+    .with(Status::DNAT)
     .with(Status::ACCOUNTED)
     .with(Status::COUNTED)
     .with(Status::LIMITED);
+
+/// What a flow of UDP is whose packets change nothing of it any more.
+const STREAM: Status = Status::SEEN_REPLY.with(Status::ASSURED);
 
 /// The flow that a plain packet was found to be of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seat {
     place: u32,
     direction: Direction,
+    /// Packets leave with another tuple than they came with.
+    translated: bool,
     /// What the pipeline stored for such packets, in the state that this one is in.
     pub(crate) stored: Stored,
+}
+
+impl Seat {
+    /// Does what NAT does to the flow's packets, if it is translated.
+    #[inline(always)]
+    pub(crate) fn translate<A: Shard>(&self, conntrack: &Conntrack, frame: &mut [u8], plain: &Plain<A>) {
+        if self.translated {
+            self.translate_by(conntrack, frame, plain, A::handle(self.place));
+        }
+    }
+
+    #[inline(never)]
+    fn translate_by<A: PlainAddress>(
+        &self,
+        conntrack: &Conntrack,
+        frame: &mut [u8],
+        plain: &Plain<A>,
+        flow: FlowHandle,
+    ) {
+        let mut packet = plain.packet(frame);
+        if let Some(translation) = conntrack.translation(flow, self.direction, &packet) {
+            translation.apply(frame, &mut packet);
+        }
+    }
 }
 
 /// A family's shard, as the short way uses it.
@@ -38,11 +69,17 @@ pub(crate) trait Shard: PlainAddress {
     /// What packets of the flow are found by, in either direction.
     fn hash(conntrack: &Conntrack, plain: &Plain<Self>) -> u64;
 
+    /// What the packet is looked up by on the whole path; `hash` is what [`Shard::hash`] said.
+    fn key(plain: &Plain<Self>, hash: u64) -> Key;
+
     /// Asks for the line of the index that is read first.
     fn prefetch(conntrack: &Conntrack, hash: u64);
 
     /// The place of the flow that is most likely the packet's, whose memory is asked for.
-    fn candidate(conntrack: &Conntrack, hash: u64) -> Option<u32>;
+    fn candidate(conntrack: &Conntrack, plain: &Plain<Self>, hash: u64) -> Option<u32>;
+
+    /// The flow at a place, whichever it is.
+    fn handle(place: u32) -> FlowHandle;
 
     /// The flow at a place, if it is the packet's, alive, with something stored, and nothing is unusual about it.
     fn find(conntrack: &Conntrack, now: Tick, plain: &Plain<Self>, place: u32) -> Option<Seat>;
@@ -64,14 +101,24 @@ impl Shard for u32 {
         hash(plain, &conntrack.seeds)
     }
 
+    #[inline]
+    fn key(plain: &Plain<u32>, hash: u64) -> Key {
+        Key(FamilyKeys::V4(FamilyKey::hashed(tuple(plain), hash)))
+    }
+
     #[inline(always)]
     fn prefetch(conntrack: &Conntrack, hash: u64) {
         conntrack.v4.prefetch(hash);
     }
 
     #[inline(always)]
-    fn candidate(conntrack: &Conntrack, hash: u64) -> Option<u32> {
-        conntrack.v4.ask_for(hash)
+    fn candidate(conntrack: &Conntrack, plain: &Plain<u32>, hash: u64) -> Option<u32> {
+        conntrack.v4.ask_for(plain.protocol, hash)
+    }
+
+    #[inline]
+    fn handle(place: u32) -> FlowHandle {
+        FlowHandle { family: u32::FAMILY, index: place }
     }
 
     #[inline(always)]
@@ -97,14 +144,24 @@ impl Shard for u128 {
         hash(plain, &conntrack.seeds)
     }
 
+    #[inline]
+    fn key(plain: &Plain<u128>, hash: u64) -> Key {
+        Key(FamilyKeys::V6(FamilyKey::hashed(tuple(plain), hash)))
+    }
+
     #[inline(always)]
     fn prefetch(conntrack: &Conntrack, hash: u64) {
         conntrack.v6.prefetch(hash);
     }
 
     #[inline(always)]
-    fn candidate(conntrack: &Conntrack, hash: u64) -> Option<u32> {
-        conntrack.v6.ask_for(hash)
+    fn candidate(conntrack: &Conntrack, plain: &Plain<u128>, hash: u64) -> Option<u32> {
+        conntrack.v6.ask_for(plain.protocol, hash)
+    }
+
+    #[inline]
+    fn handle(place: u32) -> FlowHandle {
+        FlowHandle { family: u128::FAMILY, index: place }
     }
 
     #[inline(always)]
@@ -144,9 +201,12 @@ fn hash<A: Address>(plain: &Plain<A>, seeds: &Seeds) -> u64 {
 
 impl<A: Address + PlainAddress> Table<A> {
     #[inline(always)]
-    fn ask_for(&self, hash: u64) -> Option<u32> {
+    fn ask_for(&self, protocol: Protocol, hash: u64) -> Option<u32> {
         let place = self.candidate(hash)?;
-        self.prefetch_flow(place);
+        match protocol {
+            Protocol::TCP => self.prefetch_flow(place),
+            _ => self.prefetch_head(place),
+        }
         Some(place)
     }
 
@@ -154,9 +214,11 @@ impl<A: Address + PlainAddress> Table<A> {
     fn seat(&self, now: Tick, plain: &Plain<A>, place: u32) -> Option<Seat> {
         let flow: &Flow<A> = self.flow(place)?;
         let (packet, original, status) = (tuple(plain), flow.original(), flow.status);
+        let translated = status.is_translated();
+        let outward = if translated { self.outward_at(place)? } else { original };
         let direction = if packet.is(&original) {
             Direction::Original
-        } else if packet.reversed().is(&original) {
+        } else if packet.reversed().is(&outward) {
             Direction::Reply
         } else {
             return None;
@@ -168,7 +230,7 @@ impl<A: Address + PlainAddress> Table<A> {
         }
         let stored = flow.stored(direction)?;
         let state = if replied { CtState::Established } else { CtState::New };
-        (stored.state == state).then_some(Seat { place, direction, stored })
+        (stored.state == state).then_some(Seat { place, direction, translated, stored })
     }
 
     #[inline(always)]
@@ -182,7 +244,10 @@ impl<A: Address + PlainAddress> Table<A> {
     ) -> Option<()> {
         let flow = self.flow_mut(place)?;
         let status = flow.status;
+        // Nothing but the head of a stream's flow is looked at.
+        let is_stream = plain.protocol == Protocol::UDP && status.contains(STREAM);
         let timeout = match &mut flow.track {
+            _ if is_stream => settings.timeouts.udp_stream,
             Track::Udp { stream_from } => udp::steady(*stream_from, status, now, &settings.timeouts)?,
             Track::Tcp(track) => {
                 let segment = plain.segment(frame)?;

@@ -239,6 +239,12 @@ impl<A: Address> FamilyKey<A> {
         FamilyKey { tuple, hash: tuple.hash(seeds), sense, zone: Zone::default() }
     }
 
+    /// As [`FamilyKey::of_tuple`], with the hash known.
+    #[inline(always)]
+    pub(super) fn hashed(tuple: Tuple<A>, hash: u64) -> FamilyKey<A> {
+        FamilyKey { tuple, hash, sense: Sense::Either, zone: Zone::default() }
+    }
+
     /// What packets of a tuple are looked up by, of a protocol whose packets tell no direction.
     pub(super) fn of_tuple(tuple: Tuple<A>, seeds: &Seeds) -> FamilyKey<A> {
         FamilyKey::new(tuple, Sense::Either, seeds)

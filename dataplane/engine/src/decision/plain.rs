@@ -58,6 +58,9 @@ pub(crate) fn replay_plain<A: Shard>(
     let egress = decision.way_of_plain(course, frame, plain.length)?;
     let settings = &course.world.settings.conntrack;
     A::refresh(conntrack, course.now, settings, (plain, frame.bytes()), &seat)?;
+    if course.world.ruleset.translates() {
+        seat.translate(conntrack, frame.bytes_mut(), plain);
+    }
     if !decision.is_running() {
         // A burst has no more packets than there is room for.
         decisions.running.push(number);

@@ -5,8 +5,11 @@
 //! the packet, so that nothing is undone, whatever turns out to be unusual about it.
 //! Source: docs/adr/0024-an-express-lane.md.
 
-use sluice_wire::{Checksum, MacAddr, Plain, Protocol, destination, plain_v4, plain_v6, symmetric_toeplitz};
+use sluice_wire::{
+    Checksum, Family, MacAddr, Plain, Protocol, destination, martian, plain_v4, plain_v6, symmetric_toeplitz,
+};
 
+use super::passes::Arrival;
 use crate::conntrack::{Conntrack, CtState, Shard, may_be_steady};
 use crate::counters::WorkerCounters;
 use crate::decision::{self, Course};
@@ -14,8 +17,9 @@ use crate::engine::BURST;
 use crate::frame::{Frame, Origin, RxChecksum};
 use crate::ids::InterfaceId;
 use crate::ruleset::Hook;
+use crate::stage::raw::Raw;
 use crate::stage::{admit, settle, stateless};
-use crate::transit::Bench;
+use crate::transit::{Bench, Sender};
 use crate::verdict::Verdict;
 use crate::world::World;
 
@@ -193,6 +197,22 @@ impl Express {
         }
     }
 
+    /// Makes an arrival of a packet that found no flow in the lane, with what is known of it already; false if it is to be
+    /// admitted as any other.
+    pub(super) fn hand_back(
+        &self,
+        bench: &Bench<'_>,
+        frame: &mut Frame<'_>,
+        way: Way,
+        arrival: &mut Arrival,
+    ) -> bool {
+        match way {
+            Way::V4(number) => self.v4.hand_back(bench, frame, number, arrival),
+            Way::V6(number) => self.v6.hand_back(bench, frame, number, arrival),
+            Way::Done | Way::Whole(_) => false,
+        }
+    }
+
     /// Behind a burst: counts what took the short way.
     #[inline]
     pub(super) fn end(&mut self, bench: &mut Bench<'_>) {
@@ -249,7 +269,7 @@ impl<A: Shard> Riders<A> {
     #[inline(always)]
     fn look_up(&mut self, conntrack: &Conntrack) {
         for rider in self.places.iter_mut().take(usize::from(self.count)).flatten() {
-            rider.place = A::candidate(conntrack, rider.hash);
+            rider.place = A::candidate(conntrack, &rider.plain, rider.hash);
         }
     }
 
@@ -271,6 +291,26 @@ impl<A: Shard> Riders<A> {
         let established = u64::from(state == CtState::Established);
         tally.established += established;
         tally.new += 1 - established;
+        true
+    }
+}
+
+impl<A: Shard> Riders<A> {
+    fn hand_back(&self, bench: &Bench<'_>, frame: &mut Frame<'_>, number: u8, arrival: &mut Arrival) -> bool {
+        let Some(Some(Rider { plain, ingress, place, hash })) = self.places.get(usize::from(number)) else {
+            return false;
+        };
+        let addrs = plain.addrs();
+        if addrs.family() == Family::V6 && martian(&addrs).is_some() {
+            return false;
+        }
+        arrival.packet = plain.packet(frame.bytes());
+        admit::arrive(bench, frame, *ingress);
+        frame.len = plain.end();
+        arrival.sender = Sender::Wire(*ingress);
+        (arrival.raw, arrival.fragment) = (Raw::default(), false);
+        arrival.key = Some(A::key(plain, *hash));
+        arrival.hint = place.map(|place| A::handle(place));
         true
     }
 }
@@ -298,7 +338,7 @@ fn is_ours<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>, plain: &Plain<A>) -> 
     }
     let addrs = plain.addrs();
     if bench.conntrack.may_be_reserved(&addrs) {
-        return false;
+        return admit::owner_of(bench, frame, &plain.packet(frame.bytes())) == bench.worker;
     }
     let hash = frame.rss.unwrap_or_else(|| symmetric_toeplitz(&addrs, Some((plain.sport, plain.dport))));
     admit::owner(hash, bench.workers) == bench.worker

@@ -64,7 +64,10 @@ pub(super) fn run(
         } else if let Some(express) = express.as_deref_mut()
             && !express.judge(bench, frame, way, &course)
         {
-            judge_late(bench, frame, late);
+            match express.hand_back(bench, frame, way, late) {
+                true => judge_whole(bench, frame, late),
+                false => judge_late(bench, frame, late),
+            }
         }
     }
     if let Some(express) = express {

@@ -108,7 +108,7 @@ fn some_interface(bench: &Bench<'_>, frame: &Frame<'_>) -> InterfaceId {
 
 /// Counts a frame where it came in, unless another worker did.
 #[inline]
-fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, ingress: InterfaceId) {
+pub(crate) fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, ingress: InterfaceId) {
     frame.ingress = Some(ingress);
     if frame.origin == Origin::Wire {
         settle::arrived(bench.counters, frame);

@@ -6,10 +6,10 @@ use sluice_wire::TcpFlags;
 use sluice_wire::build::{self, Datagram, Tcp};
 
 use super::*;
-use crate::conntrack::{FlowFilter, FlowRecord};
+use crate::conntrack::{FlowFilter, FlowRecord, NatRange};
 use crate::ids::Now;
 use crate::message::Cursor;
-use crate::ruleset::{Action, Match, Policy, PortMatch, StateSet, Test};
+use crate::ruleset::{Action, Match, Policy, PortMatch, StateSet, Test, Translate};
 use crate::testing::*;
 
 /// One packet, or time that passes.
@@ -28,6 +28,8 @@ struct Event {
     length: usize,
     /// A byte that is changed, as often as not beyond the frame.
     damage: usize,
+    /// An answer is one to what NAT made of the question.
+    translated: bool,
     /// Of another station, or with padding.
     mac: bool,
     padding: usize,
@@ -50,6 +52,7 @@ fn event() -> impl Strategy<Value = Event> {
     );
     (shape, wait, flags, rest).prop_map(|((v6, tcp, reply, client, port), wait, flags, rest)| {
         let (seq, ttl, length, damage, mac, padding) = rest;
+        let translated = false;
         Event {
             wait,
             v6,
@@ -62,6 +65,7 @@ fn event() -> impl Strategy<Value = Event> {
             ttl,
             length,
             damage,
+            translated,
             mac,
             padding,
         }
@@ -77,9 +81,17 @@ impl Event {
         let client =
             if self.v6 { format!("fd00:1::{}", self.client) } else { format!("10.1.0.{}", self.client) };
         let server = if self.v6 { "fd00:2::2" } else { "10.2.0.2" };
-        let (from, to) = if self.reply { (server, &client[..]) } else { (&client[..], server) };
+        let answer = match (self.translated, self.port, self.v6) {
+            (true, 1, false) => (server, "10.2.0.1", 1),
+            (true, 1, true) => (server, "fd00:2::1", 1),
+            (true, 2, false) => ("10.2.0.3", &client[..], 4000),
+            _ => (server, &client[..], self.port),
+        };
+        let (from, to, ports) = match self.reply {
+            true => (answer.0, answer.1, (answer.2, 5000)),
+            false => (&client[..], server, (5000, self.port)),
+        };
         let datagram = Datagram { ttl: self.ttl, ..between(self.link(), from, to) };
-        let ports = if self.reply { (self.port, 5000) } else { (5000, self.port) };
         let payload = vec![self.seq as u8; self.length];
         let mut bytes = built(|out| match self.tcp {
             false => build::udp(out, &datagram, ports, &payload),
@@ -101,13 +113,14 @@ impl Event {
 }
 
 /// The policies that make packets go different ways.
-fn policies() -> [Router; 4] {
+fn policies() -> [Router; 5] {
     let known = |states: &[CtState]| {
         let states = states.iter().fold(StateSet::default(), |set, state| set.with(*state));
         Test::is(Match::Ct { states, status: Default::default() })
     };
     let port = |port| Test::is(Match::DestinationPort(PortMatch::of([(port, port)])));
     let notrack = || Action::Notrack { related: false };
+    let inside = NatRange { ports: Some((4000, 4000)), ..NatRange::address(ip("10.2.0.3")) };
     [
         Router::new()
             .policy(Hook::FilterForward, Policy::Drop)
@@ -121,6 +134,13 @@ fn policies() -> [Router; 4] {
             .rule(Hook::FilterForward, vec![port(1)], Action::Drop)
             .rule(Hook::FilterForward, vec![port(2)], Action::Count),
         Router::new().rule(Hook::RawPrerouting, vec![port(1)], notrack()),
+        Router::new()
+            .rule(Hook::NatPrerouting, vec![port(2)], Action::Translate(Translate::Dnat(inside)))
+            .rule(
+                Hook::NatPostrouting,
+                vec![port(1)],
+                Action::Translate(Translate::Masquerade(NatRange::default())),
+            ),
     ]
     .map(Router::ready)
 }
@@ -168,9 +188,10 @@ fn compare(mut short: Router, mut whole: Router, bursts: &[Vec<Event>]) -> u64 {
 proptest! {
     #[test]
     fn the_short_way_is_the_whole_one(
-        bursts in prop::collection::vec(prop::collection::vec(event(), 1..8), 1..40),
-        policy in 0usize..4,
+        mut bursts in prop::collection::vec(prop::collection::vec(event(), 1..8), 1..40),
+        policy in 0usize..5,
     ) {
+        bursts.iter_mut().flatten().for_each(|event| event.translated = policy == 4);
         let [short, whole] = [policies(), policies()].map(|policies| policies.into_iter().nth(policy).unwrap());
         compare(short, whole, &bursts);
     }
@@ -178,7 +199,7 @@ proptest! {
 
 #[test]
 fn most_packets_of_known_flows_take_it() {
-    let packet = |reply, tcp, v6| Event {
+    let packet = |policy, reply, tcp, v6| Event {
         wait: 700,
         v6,
         tcp,
@@ -190,12 +211,13 @@ fn most_packets_of_known_flows_take_it() {
         ttl: 64,
         length: 18,
         damage: usize::MAX,
+        translated: policy == 4,
         mac: false,
         padding: 0,
     };
-    for (policy, least) in [(0, 14), (1, 20)] {
+    for (policy, least) in [(0, 14), (1, 20), (4, 14)] {
         for (tcp, v6) in [(false, false), (true, false), (false, true), (true, true)] {
-            let bursts: Vec<_> = (0..20).map(|n| vec![packet(n % 2 == 1, tcp, v6)]).collect();
+            let bursts: Vec<_> = (0..20).map(|n| vec![packet(policy, n % 2 == 1, tcp, v6)]).collect();
             let [short, whole] = [policies(), policies()].map(|all| all.into_iter().nth(policy).unwrap());
             let counters = short.counters.clone();
             compare(short, whole, &bursts);
