@@ -31,10 +31,11 @@ fn a_collector_hears_of_flows_as_they_begin_and_end() {
     lab.must("client", &["ping", "-q", "-c", "1", "10.2.0.2"]);
     daemon.ask(&["conntrack", "delete", "-p", "tcp"]);
     daemon.ask(&["conntrack", "delete", "-p", "icmp"]);
-    daemon.wait_until(|| told("records") >= 5);
+    // Two beginnings, two ends; whether that of the flow to the collector is told too depends on what came first.
+    daemon.wait_until(|| told("records") >= 4);
+    // A fourth may have been that one, and what was sent is there a moment later.
+    std::thread::sleep(Duration::from_millis(1200));
     assert_eq!(told("lost"), 0);
-    // What was sent is there a moment later.
-    std::thread::sleep(Duration::from_millis(300));
     collector.signal(Signal::SIGTERM);
     assert_eq!(collector.wait(Duration::from_secs(10)), Some(0), "{}", collector.log());
     assert!(!collector.log().contains("Sequence failures: 1"), "{}", collector.log());
