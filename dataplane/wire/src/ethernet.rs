@@ -110,6 +110,14 @@ pub(crate) fn parse_tagged(frame: &[u8]) -> Result<(Link, EtherType), ParseError
     Ok((Link { vlan, l3: HEADER + TAG, ..link }, EtherType(tag.be16::<TAG_TYPE>())))
 }
 
+/// The id in a frame's VLAN tag, 1 to 4094; None without a tag, or where that bears a priority alone.
+#[inline]
+pub fn vlan_id(frame: &[u8]) -> Option<u16> {
+    let header = Header::<{ HEADER + TAG }>::at(frame, 0)?;
+    let id = header.be16::<{ HEADER + TAG_CONTROL }>() & VLAN_ID;
+    (header.be16::<TYPE>() == EtherType::VLAN.0 && id != 0 && id != VLAN_RESERVED).then_some(id)
+}
+
 /// Writes an Ethernet header, with a tag if `vlan` is given, and returns its length; `None` if it does not fit.
 pub(crate) fn emit(
     out: &mut [u8],

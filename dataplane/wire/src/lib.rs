@@ -39,7 +39,7 @@ mod transport;
 
 pub use addr::{Addrs, Family, Martian, is_link_local, is_multicast, is_unicast, martian, solicited_node};
 pub use checksum::{Checksum, verify};
-pub use ethernet::{EtherType, LinkCast, destination, set_addresses, source};
+pub use ethernet::{EtherType, LinkCast, destination, set_addresses, source, vlan_id};
 pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Arp, ArpOperation, Fragment, Malformed, Packet, ParseError, Parsed, Transport};
 pub use parse::{Kind, parse, parse_datagram, parse_into};

@@ -1,43 +1,49 @@
-//! The short way through the engine: plain packets (see [`Plain`]) that are sent on as a stored decision says. Nothing but
+//! The short way through the engine: plain packets (see [`sluice_wire::Plain`]) that are sent on as a stored decision says. Nothing but
 //! what that needs is read of them, each thing once, and what they count is put together for a burst.
 //!
 //! Whoever takes it is treated as on the whole path (`passes`), which takes everybody else: before anything was done to
 //! the packet, so that nothing is undone, whatever turns out to be unusual about it.
 //! Source: docs/adr/0024-an-express-lane.md.
 
-use sluice_wire::{
-    Checksum, Family, MacAddr, Plain, Protocol, destination, martian, plain_v4, plain_v6, symmetric_toeplitz,
-};
+mod riders;
+mod tally;
 
+use sluice_wire::{MacAddr, destination, plain_v4, plain_v6, vlan_id};
+
+use self::riders::{Riders, move_back};
+use self::tally::Tally;
 use super::passes::Arrival;
-use crate::conntrack::{Conntrack, CtState, Shard, may_be_steady};
-use crate::counters::WorkerCounters;
 use crate::decision::{self, Course};
 use crate::engine::BURST;
-use crate::frame::{Frame, Origin, RxChecksum};
+use crate::frame::{Frame, Origin};
 use crate::ids::InterfaceId;
 use crate::ruleset::Hook;
-use crate::stage::raw::Raw;
-use crate::stage::{admit, settle, stateless};
-use crate::transit::{Bench, Sender};
-use crate::verdict::Verdict;
+use crate::transit::Bench;
 use crate::world::World;
 
-/// Ports of DHCP's two ends, whose packets may be the box's own (`stage::lease`).
-const DHCP: (u16, u16) = (67, 68);
+/// Bytes of a VLAN tag.
+const TAG: u16 = 4;
 
 /// One engine's lane. Memory is fixed.
 #[derive(Default)]
 pub(super) struct Express {
     /// By port.
-    doors: Vec<Option<Door>>,
+    doors: Vec<Doors>,
     /// Packets between the passes.
     v4: Riders<u32>,
     v6: Riders<u128>,
     tally: Tally,
 }
 
-/// What of a port decides who may take the short way: frames without a tag to the router's own station.
+/// Those of a port's interfaces.
+#[derive(Clone, Default)]
+struct Doors {
+    untagged: Option<Door>,
+    /// By VLAN id, in order.
+    tagged: Vec<(u16, Door)>,
+}
+
+/// What of an interface decides who may take the short way: frames to the router's own station.
 #[derive(Clone, Copy)]
 struct Door {
     mac: MacAddr,
@@ -48,23 +54,6 @@ struct Door {
     tracks: bool,
     /// The tracker verifies transport checksums.
     verifies: bool,
-}
-
-/// A packet that may be of a flow with a stored decision.
-#[derive(Clone, Copy)]
-struct Rider<A> {
-    plain: Plain<A>,
-    ingress: InterfaceId,
-    /// Where its flow most likely is.
-    place: Option<u32>,
-    hash: u64,
-}
-
-/// Those of one family in a burst, in the order of arrival.
-#[derive(Default)]
-struct Riders<A> {
-    places: Box<[Option<Rider<A>>]>,
-    count: u8,
 }
 
 /// Which way a frame goes through the passes.
@@ -80,21 +69,6 @@ pub(super) enum Way {
     V6(u8),
 }
 
-/// Packets that took the short way, by where they came in and what they were to the tracker.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    ingress: Option<InterfaceId>,
-    /// Received here, not at another worker.
-    received: u64,
-    /// Of them, in bytes.
-    bytes: u64,
-    forwarded: u64,
-    dropped: u64,
-    established: u64,
-    new: u64,
-    untracked: u64,
-}
-
 impl Express {
     /// A lane into `world`.
     pub(super) fn new(world: &World) -> Express {
@@ -107,20 +81,26 @@ impl Express {
     /// Looks anew who may take it.
     pub(super) fn adopt(&mut self, world: &World) {
         self.doors.clear();
-        for (id, interface) in world.interfaces.iter().filter(|(_, interface)| interface.vlan.is_none()) {
+        for (id, interface) in world.interfaces.iter() {
             let port = usize::from(interface.port.0);
             if self.doors.len() <= port {
-                self.doors.resize(port + 1, None);
+                self.doors.resize(port + 1, Doors::default());
             }
-            if let Some(door) = self.doors.get_mut(port) {
-                *door = Some(Door {
-                    mac: interface.mac,
-                    ingress: id,
-                    leases: interface.kernel_addresses,
-                    tracks: world.ruleset.is_empty(Hook::RawPrerouting),
-                    verifies: world.settings.conntrack.checksum,
-                });
+            let Some(doors) = self.doors.get_mut(port) else { continue };
+            let door = Door {
+                mac: interface.mac,
+                ingress: id,
+                leases: interface.kernel_addresses,
+                tracks: world.ruleset.is_empty(Hook::RawPrerouting),
+                verifies: world.settings.conntrack.checksum,
+            };
+            match interface.vlan {
+                None => doors.untagged = Some(door),
+                Some(vlan) => doors.tagged.push((vlan, door)),
             }
+        }
+        for doors in &mut self.doors {
+            doors.tagged.sort_unstable_by_key(|(vlan, _)| *vlan);
         }
     }
 
@@ -159,17 +139,16 @@ impl Express {
         if !matches!(frame.origin, Origin::Wire | Origin::HandedOver) {
             return None;
         }
-        let door = doors.get(usize::from(frame.port.0))?.as_ref()?;
+        let doors = doors.get(usize::from(frame.port.0))?;
         let bytes = frame.bytes();
-        if destination(bytes) != door.mac {
-            return None;
+        if let Some(door) = &doors.untagged
+            && destination(bytes) == door.mac
+            && let Some(plain) = plain_v4(bytes)
+        {
+            let entered = v4.enter::<SKIPS>(bench, frame, (plain, door, 0), course, tally)?;
+            return Some(entered.map_or(Way::Done, Way::V4));
         }
-        let entered = if let Some(plain) = plain_v4(bytes) {
-            v4.enter::<SKIPS>(bench, frame, (plain, door, course), tally)?.map(Way::V4)
-        } else {
-            v6.read::<SKIPS>(bench, frame, (door, course), tally)?.map(Way::V6)
-        };
-        Some(entered.unwrap_or(Way::Done))
+        admit_other::<SKIPS>(bench, frame, doors, (v4, v6), course, tally)
     }
 
     /// Second pass: asks for the flows that the packets are most likely of.
@@ -223,169 +202,41 @@ impl Express {
     }
 }
 
-impl<A: Shard> Riders<A> {
-    fn of_a_burst() -> Riders<A> {
-        Riders { places: vec![None; BURST].into_boxed_slice(), count: 0 }
-    }
-
-    /// Takes a packet in: its number among the riders, or None if it has its verdict already. None for one that cannot take
-    /// the short way.
-    #[inline(always)]
-    fn enter<const SKIPS: bool>(
-        &mut self,
-        bench: &mut Bench<'_>,
-        frame: &mut Frame<'_>,
-        (plain, door, course): (Plain<A>, &Door, &Course<'_>),
-        tally: &mut Tally,
-    ) -> Option<Option<u8>> {
-        let leased = door.leases && plain.protocol == Protocol::UDP && (plain.sport, plain.dport) == DHCP;
-        if plain.ttl <= 1 || leased {
-            return None;
+/// Takes in a frame that holds no plain packet of IPv4 without a tag. Apart, so that those have the registers.
+#[inline(never)]
+fn admit_other<const SKIPS: bool>(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    doors: &Doors,
+    (v4, v6): (&mut Riders<u32>, &mut Riders<u128>),
+    course: &Course<'_>,
+    tally: &mut Tally,
+) -> Option<Way> {
+    let (door, moved) = match vlan_id(frame.bytes()) {
+        None => (doors.untagged.as_ref()?, 0),
+        Some(id) => {
+            let at = doors.tagged.binary_search_by_key(&id, |(vlan, _)| *vlan).ok()?;
+            (&doors.tagged.get(at)?.1, TAG)
         }
-        let ingress = door.ingress;
-        if SKIPS {
-            let received = frame.len;
-            if let Some(verdict) = stateless::forward_plain(bench, frame, &plain, ingress, course) {
-                tally.note(bench.counters, frame, (ingress, received), verdict);
-                tally.untracked += 1;
-                return Some(None);
-            }
-        }
-        if !door.tracks || !may_be_steady(&plain) || !is_ours(bench, frame, &plain) {
-            return None;
-        }
-        let unverified = door.verifies && frame.l4_checksum != RxChecksum::Good;
-        if unverified && plain.verify(frame.bytes()) == Checksum::Bad {
-            return None;
-        }
-        let hash = A::hash(bench.conntrack, &plain);
-        A::prefetch(bench.conntrack, hash);
-        let number = self.count;
-        *self.places.get_mut(usize::from(number))? = Some(Rider { plain, ingress, place: None, hash });
-        self.count += 1;
-        Some(Some(number))
+    };
+    if destination(frame.bytes()) != door.mac {
+        return None;
     }
-
-    #[inline(always)]
-    fn look_up(&mut self, conntrack: &Conntrack) {
-        for rider in self.places.iter_mut().take(usize::from(self.count)).flatten() {
-            rider.place = A::candidate(conntrack, &rider.plain, rider.hash);
-        }
+    // What stands before the EtherType is written anew anyway, so a tag is left behind by beginning later.
+    (frame.start, frame.len) = (frame.start.saturating_add(moved), frame.len.saturating_sub(moved));
+    let way = if let Some(plain) = plain_v4(frame.bytes()) {
+        let entered = v4.enter::<SKIPS>(bench, frame, (plain, door, moved), course, tally);
+        entered.map(|entered| entered.map_or(Way::Done, Way::V4))
+    } else if let Some(plain) = plain_v6(frame.bytes()) {
+        let entered = v6.enter::<SKIPS>(bench, frame, (plain, door, moved), course, tally);
+        entered.map(|entered| entered.map_or(Way::Done, Way::V6))
+    } else {
+        None
+    };
+    if way.is_none() {
+        move_back(frame, moved);
     }
-
-    #[inline(never)]
-    fn ride(
-        &mut self,
-        bench: &mut Bench<'_>,
-        frame: &mut Frame<'_>,
-        (number, course): (u8, &Course<'_>),
-        tally: &mut Tally,
-    ) -> bool {
-        let Some(Some(rider)) = self.places.get(usize::from(number)) else { return false };
-        let Some(place) = rider.place else { return false };
-        let (received, ingress) = (frame.len, rider.ingress);
-        let tables = (&mut *bench.conntrack, &mut *bench.decisions);
-        let replayed = decision::replay_plain(tables, frame, &rider.plain, (ingress, place), course);
-        let Some((verdict, state)) = replayed else { return false };
-        tally.note(bench.counters, frame, (ingress, received), verdict);
-        let established = u64::from(state == CtState::Established);
-        tally.established += established;
-        tally.new += 1 - established;
-        true
-    }
-}
-
-impl<A: Shard> Riders<A> {
-    fn hand_back(&self, bench: &Bench<'_>, frame: &mut Frame<'_>, number: u8, arrival: &mut Arrival) -> bool {
-        let Some(Some(Rider { plain, ingress, place, hash })) = self.places.get(usize::from(number)) else {
-            return false;
-        };
-        let addrs = plain.addrs();
-        if addrs.family() == Family::V6 && martian(&addrs).is_some() {
-            return false;
-        }
-        arrival.packet = plain.packet(frame.bytes());
-        admit::arrive(bench, frame, *ingress);
-        frame.len = plain.end();
-        arrival.sender = Sender::Wire(*ingress);
-        (arrival.raw, arrival.fragment) = (Raw::default(), false);
-        arrival.key = Some(A::key(plain, *hash));
-        arrival.hint = place.map(|place| A::handle(place));
-        true
-    }
-}
-
-impl Riders<u128> {
-    /// As [`Riders::enter`], for a frame that is no plain packet of IPv4. Apart, so that those have the registers.
-    #[inline(never)]
-    fn read<const SKIPS: bool>(
-        &mut self,
-        bench: &mut Bench<'_>,
-        frame: &mut Frame<'_>,
-        (door, course): (&Door, &Course<'_>),
-        tally: &mut Tally,
-    ) -> Option<Option<u8>> {
-        let plain = plain_v6(frame.bytes())?;
-        self.enter::<SKIPS>(bench, frame, (plain, door, course), tally)
-    }
-}
-
-/// Whether a packet's flow would be in this worker's shard.
-#[inline(always)]
-fn is_ours<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>, plain: &Plain<A>) -> bool {
-    if bench.workers <= 1 || frame.origin == Origin::HandedOver {
-        return true;
-    }
-    let addrs = plain.addrs();
-    if bench.conntrack.may_be_reserved(&addrs) {
-        return admit::owner_of(bench, frame, &plain.packet(frame.bytes())) == bench.worker;
-    }
-    let hash = frame.rss.unwrap_or_else(|| symmetric_toeplitz(&addrs, Some((plain.sport, plain.dport))));
-    admit::owner(hash, bench.workers) == bench.worker
-}
-
-impl Tally {
-    /// Writes a frame's verdict into it and counts it; `received` is the length that it came with, in bytes.
-    #[inline(always)]
-    fn note(
-        &mut self,
-        counters: &WorkerCounters,
-        frame: &mut Frame<'_>,
-        (ingress, received): (InterfaceId, u16),
-        verdict: Verdict,
-    ) {
-        if self.ingress != Some(ingress) {
-            self.settle(counters);
-            self.ingress = Some(ingress);
-        }
-        frame.ingress = Some(ingress);
-        frame.verdict = verdict;
-        let here = u64::from(frame.origin == Origin::Wire);
-        self.received += here;
-        self.bytes += here * u64::from(received);
-        match verdict {
-            Verdict::Drop(reason) => {
-                settle::dropped(&counters.drops, reason, 1);
-                self.dropped += 1;
-            }
-            _ => self.forwarded += 1,
-        }
-    }
-
-    fn settle(&mut self, counters: &WorkerCounters) {
-        let Tally { ingress, received, bytes, forwarded, dropped, established, new, untracked } =
-            std::mem::take(self);
-        if let Some(here) = ingress.and_then(|ingress| counters.interfaces.get(usize::from(ingress.0))) {
-            here.rx_packets.add(received);
-            here.rx_bytes.add(bytes);
-            here.forwarded.add(forwarded);
-        }
-        counters.states.established.add(established);
-        counters.states.new.add(new);
-        counters.states.untracked.add(untracked);
-        counters.conntrack.found.add(established + new);
-        counters.fast_path.add(forwarded + dropped);
-    }
+    way
 }
 
 #[cfg(test)]

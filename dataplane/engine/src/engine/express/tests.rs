@@ -5,8 +5,10 @@ use proptest::prelude::*;
 use sluice_wire::TcpFlags;
 use sluice_wire::build::{self, Datagram, Tcp};
 
+use super::riders::DHCP;
 use super::*;
-use crate::conntrack::{FlowFilter, FlowRecord, NatRange};
+use crate::Verdict;
+use crate::conntrack::{CtState, FlowFilter, FlowRecord, NatRange};
 use crate::ids::Now;
 use crate::message::Cursor;
 use crate::ruleset::{Action, Match, Policy, PortMatch, StateSet, Test, Translate};
@@ -73,13 +75,21 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 impl Event {
+    /// Client 3 is behind a VLAN of the port where the server is.
     fn link(&self) -> InterfaceId {
-        if self.reply { SRV } else { CLI }
+        match (self.reply, self.client) {
+            (true, _) => SRV,
+            (false, 3) => DMZ,
+            (false, _) => CLI,
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let client =
-            if self.v6 { format!("fd00:1::{}", self.client) } else { format!("10.1.0.{}", self.client) };
+        let net = if self.client == 3 { 3 } else { 1 };
+        let client = match self.v6 {
+            true => format!("fd00:{net}::{}", self.client),
+            false => format!("10.{net}.0.{}", self.client),
+        };
         let server = if self.v6 { "fd00:2::2" } else { "10.2.0.2" };
         let answer = match (self.translated, self.port, self.v6) {
             (true, 1, false) => (server, "10.2.0.1", 1),
@@ -163,7 +173,8 @@ fn compare(mut short: Router, mut whole: Router, bursts: &[Vec<Event>]) -> u64 {
         let wait = burst.iter().map(|event| event.wait).max().unwrap_or(0);
         let Some(link) = burst.first().map(Event::link) else { continue };
         // A burst comes from one port.
-        let frames: Vec<_> = burst.iter().filter(|event| event.link() == link).map(Event::bytes).collect();
+        let same = |event: &&Event| (event.link() == CLI) == (link == CLI);
+        let frames: Vec<_> = burst.iter().filter(same).map(Event::bytes).collect();
         let done = [&mut short, &mut whole].map(|router| {
             router.nanos += wait * 1_000_000;
             router.receive_all(link, &frames)
@@ -199,12 +210,12 @@ proptest! {
 
 #[test]
 fn most_packets_of_known_flows_take_it() {
-    let packet = |policy, reply, tcp, v6| Event {
+    let packet = |policy, client, reply, tcp, v6| Event {
         wait: 700,
         v6,
         tcp,
         reply,
-        client: 2,
+        client,
         port: 1,
         flags: 0x10,
         seq: 1000,
@@ -216,13 +227,14 @@ fn most_packets_of_known_flows_take_it() {
         padding: 0,
     };
     for (policy, least) in [(0, 14), (1, 20), (4, 14)] {
-        for (tcp, v6) in [(false, false), (true, false), (false, true), (true, true)] {
-            let bursts: Vec<_> = (0..20).map(|n| vec![packet(policy, n % 2 == 1, tcp, v6)]).collect();
+        for bits in 0..8 {
+            let (tcp, v6, client) = (bits & 1 != 0, bits & 2 != 0, 2 + (bits >> 2));
+            let bursts: Vec<_> = (0..20).map(|n| vec![packet(policy, client, n % 2 == 1, tcp, v6)]).collect();
             let [short, whole] = [policies(), policies()].map(|all| all.into_iter().nth(policy).unwrap());
             let counters = short.counters.clone();
             compare(short, whole, &bursts);
             let fast = counters.fast_path.get();
-            assert!(fast >= least, "{fast} of 20, policy {policy}, tcp {tcp}, v6 {v6}");
+            assert!(fast >= least, "{fast} of 20, policy {policy}, tcp {tcp}, v6 {v6}, {client}");
         }
     }
 }

@@ -1,0 +1,162 @@
+//! The packets of one family on the short way: taken in, looked up, sent on, or handed back to the whole path.
+
+use sluice_wire::{Checksum, Family, Plain, Protocol, martian, symmetric_toeplitz};
+
+use super::Door;
+use super::tally::Tally;
+use crate::conntrack::{Conntrack, CtState, Shard, may_be_steady};
+use crate::decision::{self, Course};
+use crate::engine::BURST;
+use crate::engine::passes::Arrival;
+use crate::frame::{Frame, Origin, RxChecksum};
+use crate::ids::InterfaceId;
+use crate::stage::raw::Raw;
+use crate::stage::{admit, stateless};
+use crate::transit::{Bench, Sender};
+
+/// Ports of DHCP's two ends, whose packets may be the box's own (`stage::lease`).
+pub(super) const DHCP: (u16, u16) = (67, 68);
+
+/// A packet that may be of a flow with a stored decision.
+#[derive(Clone, Copy)]
+pub(super) struct Rider<A> {
+    plain: Plain<A>,
+    ingress: InterfaceId,
+    /// Bytes by which its frame was moved on, so that it begins as one without a VLAN tag: 4, or 0.
+    moved: u16,
+    /// Where its flow most likely is.
+    place: Option<u32>,
+    hash: u64,
+}
+
+/// Those of one family in a burst, in the order of arrival.
+#[derive(Default)]
+pub(super) struct Riders<A> {
+    places: Box<[Option<Rider<A>>]>,
+    pub(super) count: u8,
+}
+
+impl<A: Shard> Riders<A> {
+    pub(super) fn of_a_burst() -> Riders<A> {
+        Riders { places: vec![None; BURST].into_boxed_slice(), count: 0 }
+    }
+
+    /// Takes a packet in: its number among the riders, or None if it has its verdict already. None for one that cannot take
+    /// the short way.
+    #[inline(always)]
+    pub(super) fn enter<const SKIPS: bool>(
+        &mut self,
+        bench: &mut Bench<'_>,
+        frame: &mut Frame<'_>,
+        (plain, door, moved): (Plain<A>, &Door, u16),
+        course: &Course<'_>,
+        tally: &mut Tally,
+    ) -> Option<Option<u8>> {
+        let leased = door.leases && plain.protocol == Protocol::UDP && (plain.sport, plain.dport) == DHCP;
+        if plain.ttl <= 1 || leased {
+            return None;
+        }
+        let ingress = door.ingress;
+        if SKIPS {
+            let received = frame.len.saturating_add(moved);
+            if let Some(verdict) = stateless::forward_plain(bench, frame, &plain, ingress, course) {
+                tally.note(bench.counters, frame, (ingress, received), verdict);
+                tally.untracked += 1;
+                return Some(None);
+            }
+        }
+        if !door.tracks || !may_be_steady(&plain) || !is_ours(bench, frame, &plain) {
+            return None;
+        }
+        let unverified = door.verifies && frame.l4_checksum != RxChecksum::Good;
+        if unverified && plain.verify(frame.bytes()) == Checksum::Bad {
+            return None;
+        }
+        let hash = A::hash(bench.conntrack, &plain);
+        A::prefetch(bench.conntrack, hash);
+        let number = self.count;
+        *self.places.get_mut(usize::from(number))? = Some(Rider { plain, ingress, moved, place: None, hash });
+        self.count += 1;
+        Some(Some(number))
+    }
+
+    #[inline(always)]
+    pub(super) fn look_up(&mut self, conntrack: &Conntrack) {
+        for rider in self.places.iter_mut().take(usize::from(self.count)).flatten() {
+            rider.place = A::candidate(conntrack, &rider.plain, rider.hash);
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn ride(
+        &mut self,
+        bench: &mut Bench<'_>,
+        frame: &mut Frame<'_>,
+        (number, course): (u8, &Course<'_>),
+        tally: &mut Tally,
+    ) -> bool {
+        let Some(Some(rider)) = self.places.get(usize::from(number)) else { return false };
+        let (received, ingress) = (frame.len.saturating_add(rider.moved), rider.ingress);
+        let tables = (&mut *bench.conntrack, &mut *bench.decisions);
+        let replayed = rider
+            .place
+            .and_then(|place| decision::replay_plain(tables, frame, &rider.plain, (ingress, place), course));
+        let Some((verdict, state)) = replayed else {
+            move_back(frame, rider.moved);
+            return false;
+        };
+        tally.note(bench.counters, frame, (ingress, received), verdict);
+        let established = u64::from(state == CtState::Established);
+        tally.established += established;
+        tally.new += 1 - established;
+        true
+    }
+}
+
+impl<A: Shard> Riders<A> {
+    pub(super) fn hand_back(
+        &self,
+        bench: &Bench<'_>,
+        frame: &mut Frame<'_>,
+        number: u8,
+        arrival: &mut Arrival,
+    ) -> bool {
+        let Some(Some(Rider { plain, ingress, moved: 0, place, hash })) =
+            self.places.get(usize::from(number))
+        else {
+            return false;
+        };
+        let addrs = plain.addrs();
+        if addrs.family() == Family::V6 && martian(&addrs).is_some() {
+            return false;
+        }
+        arrival.packet = plain.packet(frame.bytes());
+        admit::arrive(bench, frame, *ingress);
+        frame.len = plain.end();
+        arrival.sender = Sender::Wire(*ingress);
+        (arrival.raw, arrival.fragment) = (Raw::default(), false);
+        arrival.key = Some(A::key(plain, *hash));
+        arrival.hint = place.map(|place| A::handle(place));
+        true
+    }
+}
+
+/// A frame begins where it began.
+#[inline(always)]
+pub(super) fn move_back(frame: &mut Frame<'_>, moved: u16) {
+    (frame.start, frame.len) = (frame.start.saturating_sub(moved), frame.len.saturating_add(moved));
+}
+
+/// Whether a packet's flow would be in this worker's shard.
+#[inline(always)]
+fn is_ours<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>, plain: &Plain<A>) -> bool {
+    if bench.workers <= 1 || frame.origin == Origin::HandedOver {
+        return true;
+    }
+    let addrs = plain.addrs();
+    if bench.conntrack.may_be_reserved(&addrs) {
+        return admit::owner_of(bench, frame, &plain.packet(frame.bytes())) == bench.worker;
+    }
+    let hash = frame.rss.unwrap_or_else(|| symmetric_toeplitz(&addrs, Some((plain.sport, plain.dport))));
+    admit::owner(hash, bench.workers) == bench.worker
+}
