@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 800, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 240, 48, 48
+WIDTH, HEIGHT = 840, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 270, 48, 48
 # Told apart with any kind of colour vision; on light and on dark ground.
 COLOURS = [
     ("#0072b2", "#56b4e9"),
