@@ -19,7 +19,7 @@ DOCUMENT, SCALE, README = Path("docs/PERFORMANCE.md"), Path("docs/scale.md"), Pa
 DATA, PICTURES = Path("docs/bench/bench.json"), Path("docs/bench")
 LATENCY = "latency"
 # What three minutes hold: no table is left out, but its longest columns.
-QUICK = {"rounds": 1, "seconds": 0.5, "flows": [10_000, 1_000_000], "rules": [10, 10_000]}
+QUICK = {"rounds": 1, "seconds": 0.5, "flows": [10_000, 1_000_000], "rules": [10, 10_000], "busy_flows": 100_000}
 
 
 class Bench:
@@ -47,11 +47,12 @@ def arguments():
     parser.add_argument("--rules", type=numbers, metavar="N,…", help="10, 1000, 10000, 100000")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each window")
+    parser.add_argument("--busy-flows", type=int, metavar="N", help="while rules are applied and flows listed")
     parser.add_argument("--no-write", action="store_true", help="show the tables, leave docs/ alone")
     options = parser.parse_args()
     if unknown := set(options.only) - set(every):
         parser.error(f"no table is named {', '.join(unknown)}: there are {', '.join(every)}")
-    for key, value in (QUICK if options.quick else {"rounds": 3, "seconds": 1.0}).items():
+    for key, value in (QUICK if options.quick else {"rounds": 3, "seconds": 1.0, "busy_flows": 1_000_000}).items():
         if getattr(options, key) is None:
             setattr(options, key, value)
     # What has but a part of the cases must not take the place of all.
@@ -86,7 +87,7 @@ def main():
     loads, busy = {}, {}
     if LATENCY in options.only:
         loads = latency.by_load(bench, options.seconds, say)
-        busy = latency.while_busy(bench, options.seconds, say)
+        busy = latency.while_busy(bench, options.busy_flows, options.seconds, say)
     made = report.Report(tables, results, loads, busy, hertz, bench.machine.describe(), options)
     print("\n" + made.markdown())
     say("all done")

@@ -5,6 +5,7 @@ import statistics
 from dataclasses import asdict
 
 import goals
+from cases import count
 from rounds import label
 from subject import TOLERATED
 
@@ -89,7 +90,7 @@ class Report:
             rows = [[name, f"{latency.most / 1e6:.2f}", *map(micros, latency.loads.values())] for name, latency in good.items()]
             yield markdown_table(head, rows)
         if self.busy:
-            head = ["In the router's hands, 1M flows, half load, while", "µs, 50 / 99 / 99.9 %", "seconds", "packets", "dropped", "polls over 200 µs"]
+            head = [f"In the router's hands, {count(self.options.busy_flows)} flows, half load, while", "µs, 50 / 99 / 99.9 %", "seconds", "packets", "dropped", "polls over 200 µs"]
             counts = lambda values: [f"{values[key]:.0f}" for key in ("packets", "dropped", "polls_over_200us")]
             rows = [[name, micros(values), f"{values['seconds']:.1f}", *counts(values)] for name, values in self.busy.items()]
             yield markdown_table(head, rows)
