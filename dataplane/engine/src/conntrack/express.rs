@@ -12,9 +12,10 @@ use super::info::{CtState, Direction, FlowHandle, Status, Stored};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::table::Table;
+use super::tcp::TcpTrack;
 use super::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds, Tuple};
 use super::{tcp, udp};
-use crate::ids::Tick;
+use crate::ids::{Millis, Tick};
 
 /// What a flow may be without its packets needing more than this.
 const USUAL: Status = Status::CONFIRMED
@@ -250,11 +251,7 @@ impl<A: Address + PlainAddress> Table<A> {
             _ if is_stream => settings.timeouts.udp_stream,
             Track::Udp { stream_from } => udp::steady(*stream_from, status, now, &settings.timeouts)?,
             Track::Tcp(track) => {
-                let segment = plain.segment(frame)?;
-                let (next, timeout) =
-                    tcp::steady(track, (flow.state, status), &segment, direction, settings)?;
-                *track = next;
-                timeout
+                steady_tcp(track, (flow.state, status), (plain, frame), direction, settings)?
             }
             _ => return None,
         };
@@ -270,4 +267,18 @@ impl<A: Address + PlainAddress> Table<A> {
         }
         Some(())
     }
+}
+
+/// Has a connection judge a segment, see [`tcp::steady`]. Apart, so that datagrams have the registers.
+#[inline(never)]
+fn steady_tcp<A: PlainAddress>(
+    track: &mut TcpTrack,
+    flow: (u8, Status),
+    (plain, frame): (&Plain<A>, &[u8]),
+    direction: Direction,
+    settings: &Settings,
+) -> Option<Millis> {
+    let (next, timeout) = tcp::steady(track, flow, &plain.segment(frame)?, direction, settings)?;
+    *track = next;
+    Some(timeout)
 }

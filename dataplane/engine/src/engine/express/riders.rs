@@ -106,9 +106,7 @@ impl<A: Shard> Riders<A> {
             return false;
         };
         tally.note(bench.counters, frame, (ingress, received), verdict);
-        let established = u64::from(state == CtState::Established);
-        tally.established += established;
-        tally.new += 1 - established;
+        tally.established += u64::from(state == CtState::Established);
         true
     }
 }

@@ -17,7 +17,6 @@ pub(super) struct Tally {
     forwarded: u64,
     dropped: u64,
     pub(super) established: u64,
-    pub(super) new: u64,
     pub(super) untracked: u64,
 }
 
@@ -50,7 +49,7 @@ impl Tally {
     }
 
     pub(super) fn settle(&mut self, counters: &WorkerCounters) {
-        let Tally { ingress, received, bytes, forwarded, dropped, established, new, untracked } =
+        let Tally { ingress, received, bytes, forwarded, dropped, established, untracked } =
             std::mem::take(self);
         if let Some(here) = ingress.and_then(|ingress| counters.interfaces.get(usize::from(ingress.0))) {
             here.rx_packets.add(received);
@@ -58,6 +57,8 @@ impl Tally {
             here.forwarded.add(forwarded);
         }
         counters.states.established.add(established);
+        // What is tracked and was not answered yet.
+        let new = forwarded + dropped - established - untracked;
         counters.states.new.add(new);
         counters.states.untracked.add(untracked);
         counters.conntrack.found.add(established + new);
