@@ -139,6 +139,12 @@ impl Engine {
         }
     }
 
+    /// Has all packets take the whole path until the next world.
+    #[cfg(test)]
+    pub(crate) fn close_lane(&mut self) {
+        self.express = Express::default();
+    }
+
     /// Follows packets from now on, or none any more.
     pub fn trace(&mut self, order: Option<TraceOrder>) {
         self.tracer = order.map(|order| Box::new(Tracer::new(order)));

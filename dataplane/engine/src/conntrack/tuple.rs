@@ -359,7 +359,7 @@ pub(super) enum FamilyKeys {
 impl Key {
     /// The same in a zone; it was in none before.
     #[inline(always)]
-    pub(super) fn in_zone(self, zone: Zone) -> Key {
+    pub(crate) fn in_zone(self, zone: Zone) -> Key {
         if zone.is_default() {
             return self;
         }

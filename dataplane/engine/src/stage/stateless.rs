@@ -47,6 +47,8 @@ struct PlanKey {
     target: TargetId,
     ingress: InterfaceId,
     family: Family,
+    /// `raw` was asked about the packet by itself, and said that it is not tracked.
+    asked: bool,
 }
 
 /// What is done with packets of one key.
@@ -119,7 +121,8 @@ pub(crate) fn forward(
         return None;
     }
     let target = world.fib.route_id(&packet.addrs)?;
-    let key = PlanKey { generation: world.generation, target, ingress, family: packet.family() };
+    let (generation, family) = (world.generation, packet.family());
+    let key = PlanKey { generation, target, ingress, family, asked: false };
     let route = bench.decisions.plans.route(key, (world, bench.worker, bench.counters))?;
     let verdict = route.carry_out((bench.now, bench.worker), world, frame, packet)?;
     for &rule in route.decision.counted().ids() {
@@ -138,13 +141,14 @@ pub(crate) fn forward(
 }
 
 /// As [`forward`], with a plain packet to the router's own station: by a route that packets only leave by. It is counted by
-/// [`crate::decision::count_runs`], but where it came in; nothing is done where it is None.
+/// [`crate::decision::count_runs`], but where it came in; nothing is done where it is None. `asked`: `raw` said of this
+/// packet that it is not tracked; else only what it says of all packets counts.
 #[inline(always)]
 pub(crate) fn forward_plain<A: PlainAddress>(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
     plain: &Plain<A>,
-    ingress: InterfaceId,
+    (ingress, asked): (InterfaceId, bool),
     course: &Course<'_>,
 ) -> Option<Verdict> {
     let world = bench.world;
@@ -155,13 +159,24 @@ pub(crate) fn forward_plain<A: PlainAddress>(
         return None;
     }
     let target = world.fib.route_id(&addrs)?;
-    let key = PlanKey { generation: world.generation, target, ingress, family: addrs.family() };
+    let (generation, family) = (world.generation, addrs.family());
+    let key = PlanKey { generation, target, ingress, family, asked };
     let at = key.slot();
     let plans = &mut bench.decisions.plans;
     let route = plans.route(key, (world, bench.worker, bench.counters))?;
-    if route.rp_filter != RpFilter::Off
-        || route.on_link && !route.find_on_link(world, course.now, addrs.dst())
-    {
+    if route.is_spoofed(world, addrs.src(), ingress) {
+        return None;
+    }
+    if let Outcome::Drop(reason) = route.decision.outcome() {
+        if plain.length > route.mtu {
+            return None;
+        }
+        for &rule in route.decision.counted().ids() {
+            world.ruleset.count(bench.worker, rule, 1, u64::from(plain.length));
+        }
+        return Some(Verdict::Drop(reason));
+    }
+    if route.on_link && !route.find_on_link(world, course.now, addrs.dst()) {
         return None;
     }
     let egress = match route.on_link {
@@ -212,8 +227,14 @@ fn is_plain(world: &World, packet: &Packet) -> bool {
 impl PlanKey {
     #[inline]
     fn slot(&self) -> usize {
-        let family = u32::from(self.family == Family::V6);
-        (self.target.0 * 2 + family).wrapping_mul(61).wrapping_add(u32::from(self.ingress.0)) as usize % SLOTS
+        let kind = u32::from(self.family == Family::V6) * 2 + u32::from(self.asked);
+        self.target
+            .0
+            .wrapping_mul(4)
+            .wrapping_add(kind)
+            .wrapping_mul(61)
+            .wrapping_add(u32::from(self.ingress.0)) as usize
+            % SLOTS
     }
 }
 
@@ -237,9 +258,11 @@ impl Plan {
             untracked: false,
         };
         let mut effects = Effects::default();
-        let tracked = !world.ruleset.settle(Hook::RawPrerouting, &known, &mut effects)? || !effects.notrack;
-        if tracked {
-            return None;
+        if !key.asked {
+            let passes = world.ruleset.settle(Hook::RawPrerouting, &known, &mut effects)?;
+            if !passes || !effects.notrack {
+                return None;
+            }
         }
         let mut outcome = Outcome::Forward(hop_key(hop, key.family));
         let mut filtered = false;
@@ -299,12 +322,8 @@ impl Route {
         frame: &mut Frame<'_>,
         packet: &mut Packet,
     ) -> Option<Verdict> {
-        let by = match self.rp_filter {
-            RpFilter::Off => None,
-            RpFilter::Loose => Some(None),
-            RpFilter::Strict => Some(frame.ingress),
-        };
-        let spoofed = by.is_some_and(|by| !world.fib.reaches(packet.addrs.src(), by));
+        let spoofed =
+            frame.ingress.is_some_and(|ingress| self.is_spoofed(world, packet.addrs.src(), ingress));
         if spoofed || packet.length() > self.mtu {
             return None;
         }
@@ -328,6 +347,17 @@ impl Route {
             }
             Outcome::Deliver(_) => None,
         }
+    }
+
+    /// Whether the reverse path filter stops what comes from there.
+    #[inline]
+    fn is_spoofed(&self, world: &World, source: IpAddr, ingress: InterfaceId) -> bool {
+        let by = match self.rp_filter {
+            RpFilter::Off => return false,
+            RpFilter::Loose => None,
+            RpFilter::Strict => Some(ingress),
+        };
+        !world.fib.reaches(source, by)
     }
 
     /// Asks for the MAC address of a destination that is on the link.
@@ -457,6 +487,7 @@ mod tests {
                 router.world.interfaces = crate::world::Interfaces::new(list).into();
                 router.publish();
             }
+            whole.engine.close_lane();
             for (name, src, dst, ttl, payload, taken) in PACKETS {
                 for _ in 0..2 {
                     let mut datagram = between(CLI, src, dst);
@@ -505,6 +536,7 @@ mod tests {
     #[test]
     fn a_filter_that_looks_at_packets_judges_as_on_the_whole_path() {
         let (mut short, mut whole) = (filtered(transit()).ready(), filtered(looked_at()).ready());
+        whole.engine.close_lane();
         // What the filter does with each destination port; whether the short way takes it.
         let taken = [true, true, true, false, false, false, false, false, true];
         for (port, taken) in (0u16..).zip(taken) {

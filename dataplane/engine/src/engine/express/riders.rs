@@ -1,17 +1,19 @@
 //! The packets of one family on the short way: taken in, looked up, sent on, or handed back to the whole path.
 
+use std::ops::ControlFlow;
+
 use sluice_wire::{Checksum, Family, Plain, Protocol, martian, symmetric_toeplitz};
 
 use super::Door;
 use super::tally::Tally;
-use crate::conntrack::{Conntrack, CtState, Shard, may_be_steady};
+use crate::conntrack::{Conntrack, CtState, Shard, Template, may_be_steady};
 use crate::decision::{self, Course};
 use crate::engine::BURST;
 use crate::engine::passes::Arrival;
 use crate::frame::{Frame, Origin, RxChecksum};
 use crate::ids::InterfaceId;
-use crate::stage::raw::Raw;
-use crate::stage::{admit, stateless};
+use crate::stage::raw::{self, Raw};
+use crate::stage::{admit, settle, stateless};
 use crate::transit::{Bench, Sender};
 
 /// Ports of DHCP's two ends, whose packets may be the box's own (`stage::lease`).
@@ -24,21 +26,36 @@ pub(super) struct Rider<A> {
     ingress: InterfaceId,
     /// Bytes by which its frame was moved on, so that it begins as one without a VLAN tag: 4, or 0.
     moved: u16,
+    asked: Asked,
     /// Where its flow most likely is.
     place: Option<u32>,
     hash: u64,
+}
+
+/// What `raw` said of a packet. That is asked once: what it said goes with a packet that is handed back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// It has nothing to say.
+    No,
+    /// The packet is tracked as any other.
+    Tracked,
+    /// It is not, or in a way of its own: to be handed back.
+    Special,
 }
 
 /// Those of one family in a burst, in the order of arrival.
 #[derive(Default)]
 pub(super) struct Riders<A> {
     places: Box<[Option<Rider<A>>]>,
+    /// What `raw` said of those that it was asked about.
+    raws: Box<[Raw]>,
     pub(super) count: u8,
 }
 
 impl<A: Shard> Riders<A> {
     pub(super) fn of_a_burst() -> Riders<A> {
-        Riders { places: vec![None; BURST].into_boxed_slice(), count: 0 }
+        let (places, raws) = (vec![None; BURST], vec![Raw::default(); BURST]);
+        Riders { places: places.into(), raws: raws.into(), count: 0 }
     }
 
     /// Takes a packet in: its number among the riders, or None if it has its verdict already. None for one that cannot take
@@ -59,13 +76,16 @@ impl<A: Shard> Riders<A> {
         let ingress = door.ingress;
         if SKIPS {
             let received = frame.len.saturating_add(moved);
-            if let Some(verdict) = stateless::forward_plain(bench, frame, &plain, ingress, course) {
+            if let Some(verdict) = stateless::forward_plain(bench, frame, &plain, (ingress, false), course) {
                 tally.note(bench.counters, frame, (ingress, received), verdict);
                 tally.untracked += 1;
                 return Some(None);
             }
         }
-        if !door.tracks || !may_be_steady(&plain) || !is_ours(bench, frame, &plain) {
+        if !door.tracks {
+            return self.ask(bench, frame, (&plain, door, moved), course, tally);
+        }
+        if !may_be_steady(&plain) || !is_ours(bench, frame, &plain) {
             return None;
         }
         let unverified = door.verifies && frame.l4_checksum != RxChecksum::Good;
@@ -75,14 +95,68 @@ impl<A: Shard> Riders<A> {
         let hash = A::hash(bench.conntrack, &plain);
         A::prefetch(bench.conntrack, hash);
         let number = self.count;
-        *self.places.get_mut(usize::from(number))? = Some(Rider { plain, ingress, moved, place: None, hash });
+        let asked = Asked::No;
+        *self.places.get_mut(usize::from(number))? =
+            Some(Rider { plain, ingress, moved, asked, place: None, hash });
+        self.count += 1;
+        Some(Some(number))
+    }
+
+    /// The rest of [`Riders::enter`] where `raw` has rules: they judge the packet, which goes the one way or the other.
+    #[inline(never)]
+    fn ask(
+        &mut self,
+        bench: &mut Bench<'_>,
+        frame: &mut Frame<'_>,
+        (plain, door, moved): (&Plain<A>, &Door, u16),
+        course: &Course<'_>,
+        tally: &mut Tally,
+    ) -> Option<Option<u8>> {
+        let number = self.count;
+        let place = self.places.get_mut(usize::from(number))?;
+        let said = self.raws.get_mut(usize::from(number))?;
+        // Its zone, which may tell its owner, is asked for by where it came in.
+        frame.ingress = Some(door.ingress);
+        // Whoever is judged is never judged again, so all that may refuse a packet comes first. A rule that logs shows the
+        // frame as it came.
+        if moved != 0 || is_martian_v6(plain) || !is_ours(bench, frame, plain) {
+            return None;
+        }
+        let (ingress, received, plain) = (door.ingress, frame.len, *plain);
+        let whole = frame.bytes().get(..usize::from(plain.end())).unwrap_or_default();
+        let raw = match raw::prerouting(bench, &plain.packet(whole), ingress, whole) {
+            ControlFlow::Continue(raw) => raw,
+            ControlFlow::Break(verdict) => {
+                admit::arrive(bench, frame, ingress);
+                settle::settle(bench.counters, frame, verdict);
+                return Some(None);
+            }
+        };
+        if raw.untracked
+            && let Some(verdict) = stateless::forward_plain(bench, frame, &plain, (ingress, true), course)
+        {
+            tally.note(bench.counters, frame, (ingress, received), verdict);
+            tally.untracked += 1;
+            return Some(None);
+        }
+        let unverified = door.verifies && frame.l4_checksum != RxChecksum::Good;
+        let usual = !raw.untracked
+            && raw.mark == 0
+            && raw.template == Template::default()
+            && may_be_steady(&plain)
+            && !(unverified && plain.verify(frame.bytes()) == Checksum::Bad);
+        let asked = if usual { Asked::Tracked } else { Asked::Special };
+        let hash = A::hash(bench.conntrack, &plain);
+        A::prefetch(bench.conntrack, hash);
+        (*place, *said) = (Some(Rider { plain, ingress, moved, asked, place: None, hash }), raw);
         self.count += 1;
         Some(Some(number))
     }
 
     #[inline(always)]
     pub(super) fn look_up(&mut self, conntrack: &Conntrack) {
-        for rider in self.places.iter_mut().take(usize::from(self.count)).flatten() {
+        let riders = self.places.iter_mut().take(usize::from(self.count)).flatten();
+        for rider in riders.filter(|rider| rider.asked != Asked::Special) {
             rider.place = A::candidate(conntrack, &rider.plain, rider.hash);
         }
     }
@@ -119,24 +193,33 @@ impl<A: Shard> Riders<A> {
         number: u8,
         arrival: &mut Arrival,
     ) -> bool {
-        let Some(Some(Rider { plain, ingress, moved: 0, place, hash })) =
-            self.places.get(usize::from(number))
+        let number = usize::from(number);
+        let Some(Some(Rider { plain, ingress, moved: 0, asked, place, hash })) = self.places.get(number)
         else {
             return false;
         };
-        let addrs = plain.addrs();
-        if addrs.family() == Family::V6 && martian(&addrs).is_some() {
+        if *asked == Asked::No && is_martian_v6(plain) {
             return false;
         }
+        arrival.raw = match asked {
+            Asked::No => Raw::default(),
+            Asked::Tracked | Asked::Special => self.raws.get(number).copied().unwrap_or_default(),
+        };
         arrival.packet = plain.packet(frame.bytes());
         admit::arrive(bench, frame, *ingress);
         frame.len = plain.end();
-        arrival.sender = Sender::Wire(*ingress);
-        (arrival.raw, arrival.fragment) = (Raw::default(), false);
-        arrival.key = Some(A::key(plain, *hash));
+        (arrival.sender, arrival.fragment) = (Sender::Wire(*ingress), false);
+        let key = A::key(plain, *hash).in_zone(arrival.raw.template.zone);
+        arrival.key = (!arrival.raw.untracked).then_some(key);
         arrival.hint = place.map(|place| A::handle(place));
         true
     }
+}
+
+/// What is dropped of IPv6 before netfilter.
+fn is_martian_v6<A: Shard>(plain: &Plain<A>) -> bool {
+    let addrs = plain.addrs();
+    addrs.family() == Family::V6 && martian(&addrs).is_some()
 }
 
 /// A frame begins where it began.
