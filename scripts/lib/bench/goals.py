@@ -1,6 +1,7 @@
 """The project's goals for speed, and what was measured of each."""
 
 from cases import Case
+from latency import APPLIED
 from traffic import Traffic
 
 UDP, MANY, MOST = Traffic(), Traffic(flows=1_000_000), Traffic(flows=10_000_000, live=True)
@@ -24,6 +25,9 @@ def rows(report):
         ("P4: established, 100k rules against 10", over(sluice("tracked", UDP, 100_000), sluice("tracked", UDP, 10)), 1.05),
         ("P4: first packets, 100k rules against 10", over(sluice("tracked", NEW, 100_000), sluice("tracked", NEW, 10)), 1.5),
     ]
+    if applied := report.busy.get(APPLIED):
+        most.append(("P7: polls over 200 µs while 100k rules are applied", applied["polls_over_200us"], 0))
+        most.append(("P7: packets dropped meanwhile", applied["dropped"], 0))
     least = [
         ("P5: new connections, UDP, million a second", per_second(NEW), 4),
         ("P5: new connections, TCP, million a second", per_second(NEW_TCP), 4),

@@ -16,6 +16,7 @@ from traffic import Generator, Traffic, memif
 LOADS = (10, 50, 90)
 SETTLE = 0.5
 MANY_RULES = 100_000
+APPLIED = "100k rules are applied, twice"
 
 
 @dataclass
@@ -92,7 +93,7 @@ def while_busy(bench, flows, seconds, say):
         files = [subject.folder / f"rules{n}.yaml" for n in (0, 1)]
         for number, path in enumerate(files):
             path.write_text(policies.sluice("tracked", MANY_RULES - number))
-        found["100k rules are applied, twice"] = observe(subject, lambda: [subject.cli("apply", path) for path in files])
+        found[APPLIED] = observe(subject, lambda: [subject.cli("apply", path) for path in files])
         found["all flows are listed"] = observe(subject, lambda: subject.cli("conntrack", "list"))
     except Failed as failed:
         say(f"latency while busy: {failed}")

@@ -53,6 +53,9 @@ class Report:
         if table.name == "workers":
             for title, row in table.rows.items():
                 lines.append(f"| {title}, two against one | | {self.speedup(row)} |")
+            for title, row in table.rows.items():
+                if any(map(self.handed_over, row)):
+                    lines.append(f"| {title}, handed over | " + " | ".join(map(self.handed_over, row)) + " |")
         return "\n".join(lines)
 
     def cell(self, case):
@@ -76,6 +79,12 @@ class Report:
         """Packets that a core forwards in a second of its own time."""
         middle = self.cycles(case) if case else None
         return f"{self.hertz / middle / 1e6:.2f}" if middle else ""
+
+    def handed_over(self, case):
+        """The part of all packets that went from one worker to another."""
+        result = self.results.get(case)
+        parts = [window.more["handed_over"] for window in result.windows if "handed_over" in window.more] if result else []
+        return f"{max(parts):.2%}" if parts else ""
 
     def speedup(self, row):
         one, two = (self.cycles(case) for case in row)
