@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import policies
-from kernel import Nftables, SluiceOnLinks
+from kernel import ForwarderOnLinks, Nftables, SluiceOnLinks
 from openvswitch import MEMORY as OVS_MEMORY
 from openvswitch import OpenVSwitch
 from sluiced import Sluiced
@@ -37,6 +37,8 @@ class Case:
             return OpenVSwitch(bench, self.traffic, self.mode)
         if self.subject == "nft":
             return Nftables(bench, self.traffic, self.mode, self.rules)
+        if self.mode == "io":
+            return ForwarderOnLinks(bench, self.traffic, self.subject)
         return SluiceOnLinks(bench, self.traffic, self.mode, self.subject)
 
     def huge_pages(self, bench):
@@ -132,6 +134,8 @@ def on_links(options):
     load = Traffic(flows=1000, live=True)
     table = Table("links", "Kernel interfaces (veth), 1k flows", ["NOTRACK", "established"], unit="both")
     table.rows["Linux nft"] = [Case("nft", mode, load) for mode in ("notrack", "tracked")]
+    table.rows["AF_PACKET alone (testpmd)"] = [Case("kernel", "io", load), None]
+    table.rows["AF_XDP alone (testpmd)"] = [Case("xdp", "io", load), None]
     table.rows["Sluice, `kernel:`"] = [Case("kernel", mode, load) for mode in ("notrack", "tracked")]
     table.rows["Sluice, `xdp:`"] = [Case("xdp", mode, load) for mode in ("notrack", "tracked")]
     return table

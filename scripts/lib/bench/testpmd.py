@@ -21,6 +21,8 @@ class Testpmd(Subject):
     """dpdk-testpmd in io mode."""
 
     process = None
+    # Where it runs, if not here.
+    namespace = None
 
     def start(self):
         way_in, way_out = self.inputs()
@@ -31,7 +33,8 @@ class Testpmd(Subject):
         # Who talks sits beside the others, on a number of its own, so that two workers can have both cores.
         places = ",".join([f"100@{machine.control}", *(f"{core}@{core}" for core in machine.workers(workers))])
         # Its output is wanted line by line.
-        command = ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", places, "-m", str(memory(buffers, machine.huge)), *kind]
+        command = ["ip", "netns", "exec", self.namespace] if self.namespace else []
+        command += ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", places, "-m", str(memory(buffers, machine.huge)), *kind]
         command += ["--main-lcore=100", "--no-pci", "--no-telemetry", "--iova-mode=va", "--vdev", way_in, "--vdev", way_out]
         command += ["--", "-i", "--forward-mode=io", f"--nb-cores={workers}", f"--rxq={workers}", f"--txq={workers}"]
         command += ["--no-flush-rx", f"--total-num-mbufs={buffers}", "--mbuf-size=2176"]
