@@ -47,6 +47,7 @@ def arguments():
     parser.add_argument("--rules", type=numbers, metavar="N,…", help="10, 1000, 10000, 100000")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of each window")
+    parser.add_argument("--minutes", type=float, default=15, help="no round begins that would not end within them")
     parser.add_argument("--busy-flows", type=int, metavar="N", help="while rules are applied and flows listed")
     parser.add_argument("--no-write", action="store_true", help="show the tables, leave docs/ alone")
     options = parser.parse_args()
@@ -79,7 +80,7 @@ def main():
     megabytes = max((case.huge_pages(bench) for case in cases), default=0)
     if not bench.machine.reserve(max(megabytes, latency.HUGE_PAGES) + 64):
         print("bench: not enough huge pages are to be had: all do without", file=sys.stderr)
-    results = rounds.measure(bench, cases, options.rounds, options.seconds, say)
+    results, options.rounds = rounds.measure(bench, cases, options, say)
     hertz = bench.machine.cycles_per_second()
     for result in results.values():
         for window in result.windows:

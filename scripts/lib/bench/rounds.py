@@ -27,17 +27,22 @@ class Result:
         return min(values), max(values)
 
 
-def measure(bench, cases, rounds, seconds, say):
-    """{case: Result}; a case that failed once is not tried again."""
+def measure(bench, cases, options, say):
+    """{case: Result}, and how many rounds there were; a case that failed once is not tried again."""
     results = {case: Result() for case in cases}
-    for number in range(rounds):
+    began = time.monotonic()
+    for number in range(options.rounds):
+        spent = time.monotonic() - began
+        if number and spent * (number + 1) / number > options.minutes * 60:
+            say(f"no time is left for round {number + 1}")
+            return results, number
         for case, result in results.items():
             if result.reason is None:
-                began = time.monotonic()
-                once(bench, case, result, seconds)
+                start = time.monotonic()
+                once(bench, case, result, options.seconds)
                 what = result.reason or f"{result.windows[-1].nanos:.1f} ns, {result.windows[-1].rate / 1e6:.2f} M/s"
-                say(f"round {number + 1}: {label(case)}: {what} ({time.monotonic() - began:.0f} s)")
-    return results
+                say(f"round {number + 1}: {label(case)}: {what} ({time.monotonic() - start:.0f} s)")
+    return results, options.rounds
 
 
 def once(bench, case, result, seconds):
