@@ -50,10 +50,19 @@ impl<'a> Reader<'a> {
                 None
             }
             Err(error) => {
-                self.error(error.span, error.message);
+                // `@` begins no value of YAML, and a set's name is easily left without its quotes.
+                let hint = (self.character(error.span) == Some('@'))
+                    .then(|| "a set's name stands in quotes: `\"@name\"`".to_owned());
+                self.error_with(error.span, error.message, hint);
                 None
             }
         }
+    }
+
+    /// What stands at a place.
+    fn character(&self, at: Span) -> Option<char> {
+        let (line, column) = (usize::try_from(at.line).ok()?, usize::try_from(at.column).ok()?);
+        self.text.lines().nth(line.checked_sub(1)?)?.chars().nth(column.checked_sub(1)?)
     }
 
     /// Reports an error.
@@ -211,7 +220,9 @@ impl<'a> Reader<'a> {
             self.error(node.span, format!("{what} is an empty list"));
             return None;
         }
-        Some(items.iter().filter_map(|item| read(self, item)).collect())
+        let mut values = Vec::with_capacity(items.len());
+        values.extend(items.iter().filter_map(|item| read(self, item)));
+        Some(values)
     }
 
     /// The text of a scalar that is not null.

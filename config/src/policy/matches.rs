@@ -69,9 +69,39 @@ pub struct Matches {
 }
 
 impl Matches {
+    /// Those that ask nothing.
+    pub const NONE: Self = Self {
+        in_interface: None,
+        out_interface: None,
+        to: None,
+        origin: None,
+        family: None,
+        proto: None,
+        src: None,
+        dst: None,
+        sport: None,
+        dport: None,
+        tcp_flags: None,
+        icmp: None,
+        icmpv6: None,
+        ct: None,
+        ct_dir: None,
+        ct_helper: None,
+        ct_mark: None,
+        mark: None,
+        ct_orig: None,
+        ct_status: None,
+        fragment: None,
+        length: None,
+        ttl: None,
+        dscp: None,
+        limit: None,
+        connlimit: None,
+    };
+
     /// True if nothing is asked.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        *self == Self::NONE
     }
 }
 

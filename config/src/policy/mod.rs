@@ -330,8 +330,9 @@ pub struct UserChain {
 pub struct Rule {
     /// All of these must hold.
     pub matches: Matches,
-    /// None of these may hold, each field for itself; and the packet must have every field named here.
-    pub not: Matches,
+    /// None of these may hold, each field for itself; and the packet must have every field named here. `None` asks
+    /// nothing: few rules have it, and matches are large.
+    pub not: Option<Box<Matches>>,
     /// What to do.
     pub action: Spanned<Action>,
     /// Name: unique in the policy; the metric's label.
@@ -340,6 +341,14 @@ pub struct Rule {
     pub comment: Option<String>,
     /// Where the rule stands.
     pub span: Span,
+}
+
+impl Rule {
+    /// The matches of `not`, of which none may hold.
+    pub fn unwanted(&self) -> &Matches {
+        static NONE: Matches = Matches::NONE;
+        self.not.as_deref().unwrap_or(&NONE)
+    }
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ fn matches_take_one_value_or_a_list() {
         Some(TcpFlagsMatch { set: 0, mask: 255 })
     );
     let m = rule("{ct_orig: {dst: 192.0.2.1, dport: 80}, not: {src: 10.0.0.0/8}, action: drop}");
-    assert!(m.matches.ct_orig.unwrap().dport.is_some() && m.not.src.is_some());
+    assert!(m.unwanted().src.is_some() && m.matches.ct_orig.unwrap().dport.is_some());
 }
 
 #[test]

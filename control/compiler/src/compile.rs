@@ -83,7 +83,7 @@ impl Compiler<'_> {
     }
 
     fn refuse_connlimit(&mut self, rules: &[Rule]) {
-        for rule in rules.iter().filter(|r| r.matches.connlimit.or(r.not.connlimit).is_some()) {
+        for rule in rules.iter().filter(|r| r.matches.connlimit.or(r.unwanted().connlimit).is_some()) {
             let message =
                 "connlimit counts flows, which packets in raw do not have yet: it belongs into filter";
             self.problems.error(rule.span, Some(rule), message.to_owned());

@@ -41,11 +41,11 @@ impl Lowering<'_> {
         self.matches(&rule.matches, rule, &mut wanted, problems);
         tests.extend(wanted.into_iter().map(Test::is));
         let mut unwanted = Vec::new();
-        self.matches(&rule.not, rule, &mut unwanted, problems);
+        self.matches(rule.unwanted(), rule, &mut unwanted, problems);
         tests.extend(unwanted.into_iter().map(Test::not));
         let connections = |limit: &Option<Connlimit>| limit.map(|limit| lower_connlimit(limit, chain, rule));
         tests.extend(connections(&rule.matches.connlimit).map(Test::is));
-        tests.extend(connections(&rule.not.connlimit).map(Test::not));
+        tests.extend(connections(&rule.unwanted().connlimit).map(Test::not));
         tests
     }
 
@@ -235,7 +235,8 @@ fn identity(chain: &str, rule: &Rule) -> u64 {
         Some(name) => name.value.hash(&mut hasher),
         None => {
             let mut unlimited = rule.clone();
-            for matches in [&mut unlimited.matches, &mut unlimited.not] {
+            for matches in [Some(&mut unlimited.matches), unlimited.not.as_deref_mut()].into_iter().flatten()
+            {
                 matches.connlimit = matches.connlimit.map(|limit| Connlimit { above: 0, ..limit });
             }
             text::rule(&unlimited).hash(&mut hasher);

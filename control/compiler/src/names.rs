@@ -23,7 +23,7 @@ impl Names {
         let mut names = BTreeSet::new();
         names.extend(policy.zones.values().flat_map(|zone| &zone.interfaces).map(|name| name.value.clone()));
         for rule in policy.rules() {
-            names.extend(mentioned(&rule.matches).chain(mentioned(&rule.not)).map(str::to_owned));
+            names.extend(mentioned(&rule.matches).chain(mentioned(rule.unwanted())).map(str::to_owned));
         }
         for packet in policy.tests.iter().map(|test| &test.packet) {
             let both = packet.in_interface.iter().chain(&packet.out_interface);

@@ -6,7 +6,7 @@ use sluice_config::Spanned;
 use sluice_config::policy::{
     Action, AddrKind, AddrMatch, AssignedHelper, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode,
     IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Masquerade, Matches, NatMapping, NatTarget, Notrack,
-    NumberRange, PortMatch, PortRange, Reject, RejectReason, Rule,
+    NumberRange, PortMatch, Reject, RejectReason, Rule,
 };
 use sluice_wire::Family;
 
@@ -15,11 +15,16 @@ pub(crate) fn rule(rule: &Rule) -> String {
     let mut fields = Fields::default();
     matches(&rule.matches, &mut fields);
     let mut unwanted = Fields::default();
-    matches(&rule.not, &mut unwanted);
+    matches(rule.unwanted(), &mut unwanted);
     if !unwanted.text.is_empty() {
         fields.put("not", format_args!("{{{}}}", unwanted.text));
     }
-    fields.put("action", action(&rule.action.value));
+    match &rule.action.value {
+        plain @ (Action::Accept | Action::Drop | Action::Return | Action::Count) => {
+            fields.put("action", plain.name());
+        }
+        other => fields.put("action", action(other)),
+    }
     fields.text
 }
 
@@ -29,29 +34,47 @@ struct Fields {
 }
 
 impl Fields {
-    fn put(&mut self, key: &str, value: impl Display) {
+    fn key(&mut self, key: &str) {
         let separator = if self.text.is_empty() { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(self.text, "{separator}{key}: {value}");
+        for part in [separator, key, ": "] {
+            self.text.push_str(part);
+        }
     }
 
-    fn list<T>(&mut self, key: &str, list: Option<&Vec<T>>, show: impl Fn(&T) -> String) {
+    fn put(&mut self, key: &str, value: impl Display) {
+        self.key(key);
+        push(&mut self.text, value);
+    }
+
+    /// `show` writes one value. There are as many lists as rules have matches, so no text is made on the way.
+    fn list<T>(&mut self, key: &str, list: Option<&Vec<T>>, show: impl Fn(&T, &mut String)) {
         let Some(list) = list else { return };
-        let shown: Vec<String> = list.iter().map(show).collect();
-        match shown.as_slice() {
-            [one] => self.put(key, one),
-            several => self.put(key, format_args!("[{}]", several.join(", "))),
+        self.key(key);
+        if let [one] = list.as_slice() {
+            return show(one, &mut self.text);
         }
+        self.text.push('[');
+        for (n, value) in list.iter().enumerate() {
+            self.text.push_str(if n == 0 { "" } else { ", " });
+            show(value, &mut self.text);
+        }
+        self.text.push(']');
     }
 }
 
+/// Writes a value at the end of a text.
+fn push(text: &mut String, value: impl Display) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{value}");
+}
+
 fn matches(m: &Matches, out: &mut Fields) {
-    out.list("in", m.in_interface.as_ref(), |name| name.name().to_owned());
-    out.list("out", m.out_interface.as_ref(), |name| name.name().to_owned());
-    out.list("to", m.to.as_ref(), |kind| address_kind(*kind).to_owned());
-    out.list("origin", m.origin.as_ref(), |kind| address_kind(*kind).to_owned());
-    out.list("family", m.family.as_ref(), |family| family_name(*family).to_owned());
-    out.list("proto", m.proto.as_ref(), ToString::to_string);
+    out.list("in", m.in_interface.as_ref(), |name, out| out.push_str(name.name()));
+    out.list("out", m.out_interface.as_ref(), |name, out| out.push_str(name.name()));
+    out.list("to", m.to.as_ref(), |kind, out| out.push_str(address_kind(*kind)));
+    out.list("origin", m.origin.as_ref(), |kind, out| out.push_str(address_kind(*kind)));
+    out.list("family", m.family.as_ref(), |family, out| out.push_str(family_name(*family)));
+    out.list("proto", m.proto.as_ref(), |protocol, out| push(out, protocol));
     out.list("src", m.src.as_ref(), address);
     out.list("dst", m.dst.as_ref(), address);
     out.list("sport", m.sport.as_ref(), port);
@@ -78,12 +101,14 @@ fn matches(m: &Matches, out: &mut Fields) {
 }
 
 fn tracking(m: &Matches, out: &mut Fields) {
-    out.list("ct", m.ct.as_ref(), |state| ct_state(*state).to_owned());
-    out.list("ct_dir", m.ct_dir.as_ref(), |dir| match dir {
-        CtDir::Original => "original".to_owned(),
-        CtDir::Reply => "reply".to_owned(),
+    out.list("ct", m.ct.as_ref(), |state, out| out.push_str(ct_state(*state)));
+    out.list("ct_dir", m.ct_dir.as_ref(), |dir, out| {
+        out.push_str(match dir {
+            CtDir::Original => "original",
+            CtDir::Reply => "reply",
+        });
     });
-    out.list("ct_helper", m.ct_helper.as_ref(), |helper| helper.name().to_owned());
+    out.list("ct_helper", m.ct_helper.as_ref(), |helper, out| out.push_str(helper.name()));
     out.list("ct_mark", m.ct_mark.as_ref(), mark);
     out.list("mark", m.mark.as_ref(), mark);
     if let Some(original) = &m.ct_orig {
@@ -94,7 +119,7 @@ fn tracking(m: &Matches, out: &mut Fields) {
         fields.list("dport", original.dport.as_ref(), port);
         out.put("ct_orig", format_args!("{{{}}}", fields.text));
     }
-    out.list("ct_status", m.ct_status.as_ref(), |status| ct_status(*status).to_owned());
+    out.list("ct_status", m.ct_status.as_ref(), |status, out| out.push_str(ct_status(*status)));
 }
 
 fn action(action: &Action) -> String {
@@ -111,12 +136,12 @@ fn action(action: &Action) -> String {
         Action::Masquerade(how) if *how != Masquerade::default() => {
             let mut fields = Fields::default();
             if let Some(ports) = how.ports {
-                fields.put("port", port_range(ports));
+                fields.put("port", ports);
             }
             mapping(how.mapping, &mut fields);
             format!("{{{name}: {{{}}}}}", fields.text)
         }
-        Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", port_range(*ports)),
+        Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", ports),
         Action::Zone(CtZone::Both(id)) => format!("{{{name}: {id}}}"),
         Action::Zone(CtZone::Original(id)) => format!("{{{name}: {{original: {id}}}}}"),
         Action::Zone(CtZone::Reply(id)) => format!("{{{name}: {{reply: {id}}}}}"),
@@ -170,13 +195,27 @@ const fn icmpv6_code(code: Icmpv6Code) -> &'static str {
     }
 }
 
-fn address(entry: &Spanned<AddrMatch>) -> String {
+fn address(entry: &Spanned<AddrMatch>, out: &mut String) {
     match &entry.value {
-        AddrMatch::Prefix(prefix) if prefix.is_host() => quoted(&prefix.addr().to_string()),
-        AddrMatch::Prefix(prefix) => quoted(&prefix.to_string()),
-        AddrMatch::Range(range) => quoted(&range.to_string()),
-        AddrMatch::Set(name) => format!("\"@{name}\""),
+        AddrMatch::Prefix(prefix) if prefix.is_host() => push_quoted(out, prefix.family(), prefix.addr()),
+        AddrMatch::Prefix(prefix) => push_quoted(out, prefix.family(), prefix),
+        AddrMatch::Range(range) => push_quoted(out, range.family(), range),
+        AddrMatch::Set(name) => set(name, out),
     }
+}
+
+fn set(name: &str, out: &mut String) {
+    for part in ["\"@", name, "\""] {
+        out.push_str(part);
+    }
+}
+
+/// As [`quoted`], for addresses.
+fn push_quoted(out: &mut String, family: Family, value: impl Display) {
+    let quote = if family == Family::V6 { "\"" } else { "" };
+    out.push_str(quote);
+    push(out, value);
+    out.push_str(quote);
 }
 
 /// Colons would be taken for YAML's.
@@ -184,34 +223,31 @@ fn quoted(text: &str) -> String {
     if text.contains(':') { format!("\"{text}\"") } else { text.to_owned() }
 }
 
-fn port(entry: &Spanned<PortMatch>) -> String {
+fn port(entry: &Spanned<PortMatch>, out: &mut String) {
     match &entry.value {
-        PortMatch::Range(range) => port_range(*range),
-        PortMatch::Set(name) => format!("\"@{name}\""),
+        PortMatch::Range(range) => push(out, range),
+        PortMatch::Set(name) => set(name, out),
     }
 }
 
-fn port_range(range: PortRange) -> String {
-    span(range.first, range.last)
-}
-
-fn number(range: &NumberRange) -> String {
-    span(range.first, range.last)
-}
-
-fn span(first: u16, last: u16) -> String {
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
-}
-
-fn icmp(entry: &IcmpMatch) -> String {
-    match entry.code {
-        Some(code) => format!("{}/{code}", entry.kind),
-        None => entry.kind.to_string(),
+fn number(range: &NumberRange, out: &mut String) {
+    push(out, range.first);
+    if range.last != range.first {
+        out.push('-');
+        push(out, range.last);
     }
 }
 
-fn mark(entry: &MarkMatch) -> String {
-    masked(entry.value, entry.mask)
+fn icmp(entry: &IcmpMatch, out: &mut String) {
+    push(out, entry.kind);
+    if let Some(code) = entry.code {
+        out.push('/');
+        push(out, code);
+    }
+}
+
+fn mark(entry: &MarkMatch, out: &mut String) {
+    out.push_str(&masked(entry.value, entry.mask));
 }
 
 fn mark_set(set: MarkSet) -> String {
@@ -232,7 +268,7 @@ fn nat(target: &NatTarget) -> String {
         fields.put("prefix", quoted(&prefix.to_string()));
     }
     if let Some(ports) = target.ports {
-        fields.put("port", port_range(ports));
+        fields.put("port", ports);
     }
     mapping(target.mapping, &mut fields);
     if let Some(blocks) = target.blocks {

@@ -29,10 +29,7 @@ use crate::lower::lower_helper;
 use crate::problems::Problems;
 use crate::{Names, Surroundings, topology};
 
-/// Nanoseconds between tests, so that no limit remembers the one before.
-const APART: u64 = 400 * 86_400 * 1_000_000_000;
-
-/// Runs a policy's tests against `ruleset`, whose limits and counters they use up. How many passed, and warnings of
+/// Runs a policy's tests against `ruleset`, of which they take no token and move no counter. How many passed, and warnings of
 /// those that could not be run; or an error for each that failed.
 pub(crate) fn run(
     policy: &Policy,
@@ -43,9 +40,8 @@ pub(crate) fn run(
     let mut problems = Problems::new(policy);
     let lab = Lab { policy, ruleset, names, system: system.map(Surroundings::new) };
     let mut passed = 0;
-    for (index, test) in (1u64..).zip(&policy.tests) {
-        let now = Now::from_nanos(index.wrapping_mul(APART));
-        match lab.outcome(test, now) {
+    for test in &policy.tests {
+        match lab.outcome(test) {
             Ok(outcome) if outcome.is_as_expected(test, ruleset) => passed += 1,
             Ok(outcome) => problems.error(test.span, None, failure(test, &outcome, ruleset)),
             Err(why) => problems.warning(test.span, None, format!("test `{}` not run: {why}", test.name)),
@@ -137,13 +133,13 @@ struct Lab<'a> {
 }
 
 impl Lab<'_> {
-    fn outcome(&self, test: &PolicyTest, now: Now) -> Result<Outcome, String> {
+    fn outcome(&self, test: &PolicyTest) -> Result<Outcome, String> {
         let packet = packet::build(&test.packet);
         let ingress = self.interface(test.packet.in_interface.as_ref().map(|name| name.value.as_str()))?;
         let egress = self.interface(test.packet.out_interface.as_ref().map(|name| name.value.as_str()))?;
         match &self.system {
-            Some(known) => Ok(self.routed(known, test, &packet, ingress, egress, now)),
-            None => self.guessed(test, &packet, ingress, egress, now),
+            Some(known) => Ok(self.routed(known, test, &packet, ingress, egress)),
+            None => self.guessed(test, &packet, ingress, egress),
         }
     }
 
@@ -164,17 +160,9 @@ impl Lab<'_> {
         packet: &Packet,
         ingress: Option<InterfaceId>,
         out: Option<InterfaceId>,
-        now: Now,
     ) -> Outcome {
-        // Where it goes is asked of the packet as it is routed. Half the distance to the next test: limits are full again.
-        let before = Now::from_nanos(now.nanos + APART / 2);
-        let trial = Trial {
-            ruleset: self.ruleset,
-            interfaces: &known.interfaces,
-            ingress,
-            egress: None,
-            now: before,
-        };
+        // Where it goes is asked of the packet as it is routed.
+        let trial = Trial { ruleset: self.ruleset, interfaces: &known.interfaces, ingress, egress: None };
         let as_routed = trial.translated(packet, &test.packet);
         let addrs = as_routed.addrs;
         let dst = addrs.dst();
@@ -196,7 +184,7 @@ impl Lab<'_> {
                 }
             },
         };
-        let trial = Trial { ruleset: self.ruleset, interfaces: &known.interfaces, ingress, egress, now };
+        let trial = Trial { ruleset: self.ruleset, interfaces: &known.interfaces, ingress, egress };
         trial.run(way, packet, &test.packet)
     }
 
@@ -207,25 +195,22 @@ impl Lab<'_> {
         packet: &Packet,
         ingress: Option<InterfaceId>,
         egress: Option<InterfaceId>,
-        now: Now,
     ) -> Result<Outcome, String> {
         let (src, dst) = (packet.addrs.src(), packet.addrs.dst());
-        let run = |way: Way, now: Now| {
+        let run = |way: Way| {
             let own = match way {
                 Way::Input => Some(dst),
                 Way::Forward => None,
                 Way::Output => Some(src),
             };
             let interfaces = topology::as_given(self.names, own);
-            let trial = Trial { ruleset: self.ruleset, interfaces: &interfaces, ingress, egress, now };
+            let trial = Trial { ruleset: self.ruleset, interfaces: &interfaces, ingress, egress };
             trial.run(way, packet, &test.packet)
         };
         if let Some(way) = self.way_by_words(test, ingress, egress, dst) {
-            return Ok(run(way, now));
+            return Ok(run(way));
         }
-        // Half the distance to the next test: neither sees the other's tokens.
-        let (input, forward) =
-            (run(Way::Input, now), run(Way::Forward, Now::from_nanos(now.nanos + APART / 2)));
+        let (input, forward) = (run(Way::Input), run(Way::Forward));
         let verdicts = (input.is_as_expected(test, self.ruleset), forward.is_as_expected(test, self.ruleset));
         match verdicts {
             (true, true) | (false, false) => Ok(input),
@@ -279,7 +264,6 @@ struct Trial<'a> {
     interfaces: &'a Interfaces,
     ingress: Option<InterfaceId>,
     egress: Option<InterfaceId>,
-    now: Now,
 }
 
 impl Trial<'_> {
@@ -341,11 +325,11 @@ impl Trial<'_> {
             ct: state.ct,
             mark: state.mark,
             interfaces: self.interfaces,
-            now: self.now,
+            now: Now::default(),
             worker: WorkerId(0),
-            // A test's packet is alone: no limit to live flows is reached.
+            // A test's packet is alone: each rate is within its limit, and no limit to live flows is reached.
             tally: None,
-            rehearsed: false,
+            rehearsed: true,
         };
         let decision = self.ruleset.evaluate(hook, &mut view, &mut state.effects);
         (state.mark, state.ct) = (view.mark, view.ct);

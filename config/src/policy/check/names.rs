@@ -22,7 +22,7 @@ pub(super) fn check(reader: &mut Reader<'_>, policy: &Policy, interfaces: Option
             reader.error_with(name.span, format!("rule name `{}` is used twice", name.value), hint);
         }
         names.matches(reader, &rule.matches);
-        names.matches(reader, &rule.not);
+        names.matches(reader, rule.unwanted());
         names.action(reader, rule);
     }
     reader.rule = None;

@@ -61,14 +61,15 @@ fn interfaces(reader: &mut Reader<'_>, rule: &Rule, places: &[(Table, Hook)]) {
     let never = |known: fn(Hook) -> bool| !places.is_empty() && !places.iter().any(|(_, hook)| known(*hook));
     let has_in = |hook| hook != Hook::Output;
     let has_out = |hook| !matches!(hook, Hook::Prerouting | Hook::Input);
-    let shown = places.iter().map(|(table, hook)| format!("{table}.{hook}")).collect::<Vec<_>>().join(", ");
-    for matches in [&rule.matches, &rule.not] {
+    let shown =
+        || places.iter().map(|(table, hook)| format!("{table}.{hook}")).collect::<Vec<_>>().join(", ");
+    for matches in [&rule.matches, rule.unwanted()] {
         if let Some(first) = matches.in_interface.as_ref().and_then(|list| list.first())
             && never(has_in)
         {
             reader.error(
                 first.span,
-                format!("`in` is not known in {shown}: the packet came from the router itself"),
+                format!("`in` is not known in {}: the packet came from the router itself", shown()),
             );
         }
         if let Some(first) = matches.out_interface.as_ref().and_then(|list| list.first())
@@ -76,7 +77,7 @@ fn interfaces(reader: &mut Reader<'_>, rule: &Rule, places: &[(Table, Hook)]) {
         {
             reader.error(
                 first.span,
-                format!("`out` is not known in {shown}: the route is not chosen, or local"),
+                format!("`out` is not known in {}: the route is not chosen, or local", shown()),
             );
         }
     }

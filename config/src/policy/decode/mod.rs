@@ -156,7 +156,8 @@ impl Rules<'_> {
 
     fn rules<'a>(&self, reader: &mut Reader<'a>, node: &Node<'a>, what: &str) -> Vec<Rule> {
         let items = reader.list(node, what).unwrap_or_default();
-        let rules = items.iter().filter_map(|item| self.rule(reader, item)).collect();
+        let mut rules = Vec::with_capacity(items.len());
+        rules.extend(items.iter().filter_map(|item| self.rule(reader, item)));
         reader.rule = None;
         rules
     }
@@ -170,8 +171,8 @@ impl Rules<'_> {
         }
         let entries = reader.map(node, "a rule")?;
         let mut rule = Rule {
-            matches: Matches::default(),
-            not: Matches::default(),
+            matches: Matches::NONE,
+            not: None,
             action: Spanned::new(Action::Count, node.span),
             name: None,
             comment: None,
@@ -193,7 +194,11 @@ impl Rules<'_> {
                         rule.action = action;
                     }
                 }
-                "not" => self.negated(reader, node, &mut rule.not),
+                "not" => {
+                    let mut not = Matches::NONE;
+                    self.negated(reader, node, &mut not);
+                    rule.not = (!not.is_empty()).then(|| Box::new(not));
+                }
                 _ if matches::field(reader, key, node, self.zones, &mut rule.matches) => {}
                 _ => {
                     let known: Vec<&str> =

@@ -85,7 +85,7 @@ pub(super) fn check(
 ) {
     let mut narrowings = Vec::new();
     positive(&rule.matches, sets, &mut narrowings);
-    negated(&rule.not, sets, &mut narrowings);
+    negated(rule.unwanted(), sets, &mut narrowings);
     by_action(&rule.action, &mut narrowings);
     let (mut families, mut protocols) = (BOTH, Protocols::ALL);
     for (index, narrowing) in narrowings.iter().enumerate() {

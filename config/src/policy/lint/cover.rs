@@ -12,11 +12,11 @@ pub(super) fn covers(policy: &Policy, wide: &Rule, narrow: &Rule) -> bool {
     // A rule that holds for some packets only, at random, takes in nothing whole.
     let steady = wide.matches.limit.is_none()
         && wide.matches.connlimit.is_none()
-        && wide.not.limit.is_none()
-        && wide.not.connlimit.is_none();
+        && wide.unwanted().limit.is_none()
+        && wide.unwanted().connlimit.is_none();
     steady
         && matches_cover(policy, &wide.matches, &narrow.matches)
-        && compare(policy, &wide.not, &narrow.not, true)
+        && compare(policy, wide.unwanted(), narrow.unwanted(), true)
 }
 
 /// True if `wide` holds for every packet for which `narrow` holds, as far as the fields tell one by one.

@@ -63,7 +63,11 @@ fn helpers(reader: &mut Reader<'_>, rules: &[Rule]) {
         let asked = |matches: &Matches| matches.proto.clone().or(implied(matches));
         let given = asked(&rule.matches);
         let never = given.is_some_and(|list| list.iter().all(|protocol| !protocols.contains(protocol)))
-            || rule.not.proto.as_ref().is_some_and(|list| protocols.iter().all(|own| list.contains(own)));
+            || rule
+                .unwanted()
+                .proto
+                .as_ref()
+                .is_some_and(|list| protocols.iter().all(|own| list.contains(own)));
         if never {
             let name = assigned.helper.name();
             let names = protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");

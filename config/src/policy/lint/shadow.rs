@@ -81,7 +81,8 @@ const FIELDS: usize = 26;
 impl Fingerprint {
     fn of(rule: &Rule) -> Self {
         let mut hashes = [0; 2 * FIELDS];
-        let values = of_matches(&rule.matches).into_iter().chain(of_matches(&rule.not));
+        let not = rule.not.as_deref().map(of_matches);
+        let values = of_matches(&rule.matches).into_iter().chain(not.into_iter().flatten());
         let mut fields = 0;
         for (index, (place, value)) in hashes.iter_mut().zip(values).enumerate() {
             *place = value.unwrap_or(0);

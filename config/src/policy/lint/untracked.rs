@@ -83,8 +83,10 @@ impl<'p> Raw<'p> {
                 self.complete = false;
                 continue;
             };
-            let partial =
-                partial || !rule.not.is_empty() || matches.limit.is_some() || matches.connlimit.is_some();
+            let partial = partial
+                || !rule.unwanted().is_empty()
+                || matches.limit.is_some()
+                || matches.connlimit.is_some();
             match &rule.action.value {
                 Action::Notrack(_) => {
                     let before = self.deciders.len();

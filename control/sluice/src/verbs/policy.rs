@@ -93,8 +93,10 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
     }
     if refused {
         return Err(Failure::No(Some(format!(
-            "{}: {errors} errors, {warnings} warnings",
-            args.policy.display()
+            "{}: {}, {}",
+            args.policy.display(),
+            number_of(errors, "error"),
+            number_of(warnings, "warning")
         ))));
     }
     if args.config.is_none() && !json {
@@ -102,6 +104,11 @@ pub(crate) fn check(args: &CheckArgs, json: bool) -> Outcome {
     }
     let tests = passed.filter(|n| *n > 0).map(|n| format!(", {n} tests passed")).unwrap_or_default();
     if json { Ok(()) } else { print_line(&format!("{}: valid{tests}", args.policy.display())) }
+}
+
+/// `1 error`, `2 errors`.
+fn number_of(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Warnings go to `found`; the number of tests that passed, and what it all took.
@@ -117,10 +124,13 @@ fn judge(args: &CheckArgs, found: &mut Diagnostics) -> Result<(usize, Stats), Di
     let names = system.as_ref().map(System::interface_names);
     let (policy, warnings) = Policy::load(&args.policy, names.as_ref())?;
     found.append(warnings);
-    let compiled = sluice_compiler::check(&policy, system.as_ref(), 1)?;
+    let mut compiled = sluice_compiler::check(&policy, system.as_ref(), 1)?;
     let stats = Stats::of(&policy, &compiled);
-    found.append(compiled.warnings);
-    Ok((compiled.tests, stats))
+    found.append(std::mem::take(&mut compiled.warnings));
+    let tests = compiled.tests;
+    // The process is about to end: to take a hundred thousand rules apart first would only be waited for.
+    std::mem::forget((policy, compiled));
+    Ok((tests, stats))
 }
 
 #[derive(Debug, Args)]
