@@ -32,6 +32,8 @@ struct Classifier {
     /// Leaves and entries that one packet may meet, at the most.
     leaves: usize,
     longest: usize,
+    /// Rules that are found by the named sets that they ask for.
+    by_sets: usize,
 }
 
 impl Stats {
@@ -73,10 +75,12 @@ impl Stats {
             print_line(&format!("{:10} KiB  {what}", bytes / 1024))?;
         }
         for classifier in &self.classifiers {
-            let Classifier { chain, rules, entries, nodes, leaves, longest, .. } = classifier;
+            let Classifier { chain, rules, entries, nodes, leaves, longest, by_sets, .. } = classifier;
+            let listed =
+                if *by_sets == 0 { String::new() } else { format!(", {by_sets} rules by their sets") };
             print_line(&format!(
-                "{chain}: {rules} rules, {nodes} nodes, {entries} entries; a packet meets at the most {longest} entries in \
-                 {leaves} leaves"
+                "{chain}: {rules} rules{listed}, {nodes} nodes, {entries} entries; a packet meets at the most {longest} \
+                 entries in {leaves} leaves"
             ))?;
         }
         Ok(())
@@ -85,7 +89,16 @@ impl Stats {
 
 impl Classifier {
     fn of((table, chain, rules, stats): (&str, &str, usize, IndexStats)) -> Classifier {
-        let IndexStats { nodes, entries, bytes, leaves, longest } = stats;
-        Classifier { chain: format!("{table}.{chain}"), rules, bytes, nodes, entries, leaves, longest }
+        let IndexStats { nodes, entries, bytes, leaves, longest, by_sets } = stats;
+        Classifier {
+            chain: format!("{table}.{chain}"),
+            rules,
+            bytes,
+            nodes,
+            entries,
+            leaves,
+            longest,
+            by_sets,
+        }
     }
 }

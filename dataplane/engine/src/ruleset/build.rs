@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_wire::{Family, Protocol};
 
 use crate::ruleset::changed::NamedAddresses;
-use crate::ruleset::classifier::Index;
+use crate::ruleset::classifier::{Index, Membership};
 use crate::ruleset::guard::Guard;
 use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::view::Reads;
@@ -170,6 +170,11 @@ impl RulesetBuilder {
             layout.put(chain);
         }
         self.chains.into_iter().for_each(|chain| layout.put(chain));
+        let mut sets: Vec<SetId> =
+            layout.chains.iter().filter_map(|chain| chain.index()).flat_map(Index::sets).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let membership = Membership::new(sets, &self.address_sets);
         let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT);
         Ok(Ruleset {
             bases,
@@ -178,6 +183,7 @@ impl RulesetBuilder {
             infos: layout.infos.into(),
             chains: layout.chains.into(),
             address_sets: self.address_sets.into(),
+            membership,
             port_sets: self.port_sets.into(),
             may_notrack,
             helps,

@@ -37,6 +37,16 @@ impl NamedAddresses {
         NamedAddresses { whole: Arc::new(set), changes: None }
     }
 
+    /// The set as it was compiled last.
+    pub(super) fn whole(&self) -> &AddressSet {
+        &self.whole
+    }
+
+    /// What came since.
+    pub(super) fn come(&self) -> Option<&AddressSet> {
+        self.changes.as_ref().map(|changes| &changes.come)
+    }
+
     /// Whether an address is in it.
     #[inline]
     pub(super) fn contains(&self, address: IpAddr) -> bool {

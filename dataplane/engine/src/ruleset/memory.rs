@@ -33,7 +33,8 @@ impl Ruleset {
                 + tests.map(|test| size_of::<Test>() + test.what.bytes()).sum::<usize>(),
             shown: size_of_val(&*self.infos) + self.infos.iter().map(text).sum::<usize>(),
             counters: self.counters.bytes_of_worker(),
-            classifiers: self.indexes().map(|(.., stats)| stats.bytes).sum(),
+            classifiers: self.indexes().map(|(.., stats)| stats.bytes).sum::<usize>()
+                + self.membership.bytes(),
             sets: addresses.chain(ports).sum(),
         }
     }

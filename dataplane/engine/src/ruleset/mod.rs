@@ -47,6 +47,7 @@ use crate::conntrack::TimeoutsId;
 use crate::ids::WorkerId;
 use chain::{Chain, ChainPlace};
 use changed::NamedAddresses;
+use classifier::Membership;
 use walk::By;
 
 /// A rule by its index in [`Ruleset::rules`].
@@ -110,6 +111,8 @@ pub struct Ruleset {
     chains: Arc<[Chain]>,
     /// By [`SetId`].
     address_sets: Arc<[NamedAddresses]>,
+    /// Of the sets that rules of long chains are found by.
+    membership: Membership,
     port_sets: Arc<[Arc<PortSet>]>,
     /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
     may_notrack: bool,
@@ -156,14 +159,17 @@ impl Ruleset {
     #[must_use]
     pub fn with_address_set(&self, id: SetId, set: AddressSet) -> Ruleset {
         let address_sets = replaced(&self.address_sets, id, NamedAddresses::new(set));
-        Ruleset { address_sets, ..self.clone() }
+        let membership = self.membership.with_compiled(id, &address_sets);
+        Ruleset { address_sets, membership, ..self.clone() }
     }
 
     /// As [`Ruleset::with_address_set`], for a change that is small beside the set: all of `gone` goes, then all of `come`
     /// comes, at a cost that grows with these alone. None if changes come to so much that the set is to be compiled again.
     pub fn with_changed_addresses(&self, id: SetId, gone: &AddressSet, come: &AddressSet) -> Option<Ruleset> {
         let set = self.address_sets.get(id.0 as usize)?.changed(gone, come)?;
-        Some(Ruleset { address_sets: replaced(&self.address_sets, id, set), ..self.clone() })
+        let address_sets = replaced(&self.address_sets, id, set);
+        let membership = self.membership.with_changed(id, &address_sets);
+        Some(Ruleset { address_sets, membership, ..self.clone() })
     }
 
     /// As [`Ruleset::with_address_set`], for ports.

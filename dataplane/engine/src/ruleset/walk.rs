@@ -187,7 +187,7 @@ impl<'r> Walk<'r> {
         view: &View<'_>,
         reads: &mut Reads,
     ) -> Option<(RuleId, &'r Rule)> {
-        let search = self.search.get_or_insert_with(|| index.search(key, view));
+        let search = self.search.get_or_insert_with(|| index.search(key, view, &self.ruleset.membership));
         let mut from = self.next;
         loop {
             let place = search.next(from)?;

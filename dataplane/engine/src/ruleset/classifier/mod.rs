@@ -9,16 +9,22 @@
 //! That last point is why only fields that a packet keeps for its flow are looked at: a rule passed over here
 //! would have failed by one of them, and those are tested first ([`super::matching::Match::rank`]).
 //!
-//! For each family a tree ([`tree`]) over the rules' areas ([`area`]), grown once ([`grow`]). See docs/adr/0011.
+//! For each family a tree ([`tree`]) over the rules' areas ([`area`]), grown once ([`grow`]); beside it, rules that named sets
+//! alone tell apart ([`listed`]), found by which sets hold the packet's addresses ([`membership`]). See docs/adr/0011.
 
 mod area;
 mod grow;
+mod listed;
+mod membership;
 mod tree;
 
-use crate::ruleset::RuleSpec;
+pub(super) use membership::Membership;
+
 use crate::ruleset::guard::{Guard, GuardKey};
 use crate::ruleset::view::View;
+use crate::ruleset::{RuleSpec, SetId};
 use area::{Area, Number, Pair, Point};
+use listed::{Found, Listed};
 use tree::{Candidates, Tree};
 
 /// Rules of a chain that is walked by turn: most misses are one comparison.
@@ -35,6 +41,8 @@ const AREAS: usize = 4;
 pub(super) struct Index {
     v4: Tree<u32>,
     v6: Tree<u128>,
+    /// Rules that are in neither.
+    listed: Option<Box<Listed>>,
 }
 
 /// What the classifier of a chain is like.
@@ -50,40 +58,58 @@ pub struct IndexStats {
     pub leaves: usize,
     /// Entries in these leaves: rules that one packet may have to be compared with, at the most.
     pub longest: usize,
+    /// Rules in no leaf, since named sets alone tell them apart: found by the sets that hold a packet's addresses.
+    pub by_sets: usize,
 }
 
 impl Index {
     /// Of a chain's rules, with the guards that were split off; the first has number `start`. None if the chain is
     /// short.
     pub(super) fn of(rules: &[(RuleSpec, Guard)], start: u32) -> Option<Box<Index>> {
-        let long = rules.len() > SHORT;
-        long.then(|| Box::new(Index { v4: tree_of(rules, start), v6: tree_of(rules, start) }))
+        if rules.len() <= SHORT {
+            return None;
+        }
+        let listed = Listed::of(rules, start, SHORT);
+        let (v4, v6) = (tree_of(rules, start, listed.as_deref()), tree_of(rules, start, listed.as_deref()));
+        Some(Box::new(Index { v4, v6, listed }))
     }
 
-    /// Begins to look for a packet's rules.
+    /// Begins to look for a packet's rules. `sets`: those that rules are listed by.
     #[inline]
-    pub(super) fn search(&self, key: GuardKey, view: &View<'_>) -> Search<'_> {
-        Search(match Pair::of(view) {
+    pub(super) fn search<'i>(&'i self, key: GuardKey, view: &View<'_>, sets: &'i Membership) -> Search<'i> {
+        let of = match Pair::of(view) {
             Pair::V4(src, dst) => Of::V4(Candidates::find(&self.v4, Point::new(src, dst, view, key))),
             Pair::V6(src, dst) => Of::V6(Candidates::find(&self.v6, Point::new(src, dst, view, key))),
-        })
+        };
+        let by_sets = self.listed.as_deref().map(|listed| listed.find(key, &view.packet.addrs, sets));
+        Search { of, by_sets }
+    }
+
+    /// The sets that its rules are listed by.
+    pub(super) fn sets(&self) -> impl Iterator<Item = SetId> {
+        self.listed.iter().flat_map(|listed| listed.sets())
     }
 
     pub(super) fn stats(&self) -> IndexStats {
         let (v4, v6) = (self.v4.stats(), self.v6.stats());
+        let (by_sets, listed) = self.listed.as_ref().map_or((0, 0), |listed| (listed.len(), listed.bytes()));
         IndexStats {
             nodes: v4.nodes + v6.nodes,
             entries: v4.entries + v6.entries,
-            bytes: v4.bytes + v6.bytes,
+            bytes: v4.bytes + v6.bytes + listed,
             leaves: v4.leaves.max(v6.leaves),
             longest: v4.longest.max(v6.longest),
+            by_sets,
         }
     }
 }
 
 /// The rules of one chain that may match one packet.
 #[derive(Debug)]
-pub(super) struct Search<'i>(Of<'i>);
+pub(super) struct Search<'i> {
+    of: Of<'i>,
+    by_sets: Option<Found<'i>>,
+}
 
 #[derive(Debug)]
 enum Of<'i> {
@@ -95,18 +121,23 @@ impl Search<'_> {
     /// The first that is not before rule `from`; to be asked with ever higher numbers.
     #[inline]
     pub(super) fn next(&mut self, from: u32) -> Option<u32> {
-        match &mut self.0 {
+        let of_tree = match &mut self.of {
             Of::V4(found) => found.next(from),
             Of::V6(found) => found.next(from),
+        };
+        match &self.by_sets {
+            None => of_tree,
+            Some(found) => of_tree.into_iter().chain(found.next(from)).min(),
         }
     }
 }
 
-fn tree_of<K: Number>(rules: &[(RuleSpec, Guard)], start: u32) -> Tree<K> {
+fn tree_of<K: Number>(rules: &[(RuleSpec, Guard)], start: u32, listed: Option<&Listed>) -> Tree<K> {
     let mut areas = Vec::new();
     for most in AREAS_OF_RULE {
         areas.clear();
-        for ((spec, guard), rule) in rules.iter().zip(start..) {
+        let in_tree = |rule: u32| listed.is_none_or(|listed| !listed.has(rule));
+        for ((spec, guard), rule) in rules.iter().zip(start..).filter(|(_, rule)| in_tree(*rule)) {
             Area::<K>::add(&spec.tests, *guard, rule, most, &mut areas);
             if areas.len() > AREAS * rules.len() && most > 1 {
                 break;

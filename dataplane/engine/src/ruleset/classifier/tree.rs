@@ -134,6 +134,7 @@ impl<K> Tree<K> {
             bytes: size_of_val(&*self.nodes) + size_of_val(&*self.entries),
             leaves: self.leaves,
             longest: self.longest,
+            by_sets: 0,
         }
     }
 }

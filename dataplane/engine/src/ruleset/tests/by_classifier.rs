@@ -22,6 +22,7 @@ fn any_rule() -> impl Strategy<Value = Recipe> {
         1 => (0u32..2).prop_map(|value| Match::Mark([MarkMatch { value, mask: 1 }].into())),
         1 => (0u32..4).prop_map(|value| Match::CtMark([MarkMatch { value, mask: 3 }].into())),
         1 => Just(Match::Length(numbers(&[(0, 50)]))),
+        4 => (0..SETS, any::<bool>()).prop_map(|(set, source)| named(set, source)),
     ];
     let limit = prop_oneof![9 => Just(None), 1 => (1u32..4).prop_map(Some)];
     // Most rules of a long chain do not decide about most packets.
@@ -30,6 +31,21 @@ fn any_rule() -> impl Strategy<Value = Recipe> {
 }
 
 const ACTIONS: usize = 14;
+
+/// Named sets, some of which hold the packets' addresses.
+const SETS: u32 = 20;
+
+fn named(set: u32, source: bool) -> Match {
+    let list =
+        AddressMatch { own: AddressSet::default(), sets: [SetId(set), SetId((set * 7) % SETS)].into() };
+    if source { Match::Source(list) } else { Match::Destination(list) }
+}
+
+fn elements(set: u32) -> AddressSet {
+    let nets = [("10.0.0.0", 8), ("10.9.0.0", 16), ("10.9.9.0", 24), ("fd00::", 8), ("192.0.2.0", 24)];
+    let of = |n: u32| nets.get((set + n) as usize % 7).map(|(net, len)| (ip(net), *len));
+    AddressSet::of_prefixes([of(0), of(3)].into_iter().flatten())
+}
 
 fn action(number: usize, chain: Option<ChainId>) -> Action {
     match (number, chain) {
@@ -50,6 +66,9 @@ fn action(number: usize, chain: Option<ChainId>) -> Action {
 fn build(chains: &[Vec<Recipe>; 3]) -> Ruleset {
     let mut builder = RulesetBuilder::new();
     builder.policy(Hook::FilterForward, Policy::Drop);
+    for set in 0..SETS {
+        builder.address_set(elements(set));
+    }
     let (near, far) = (builder.chain("near"), builder.chain("far"));
     let targets = [
         (Target::Hook(Hook::FilterForward), Some(near)),
@@ -84,11 +103,21 @@ proptest! {
             (any_packet(), prop::sample::select(&[None, Some(CtState::New), Some(CtState::Untracked)][..]), 0u16..3),
             1..12,
         ),
+        changes in prop::collection::vec((0..SETS, 0..SETS, 0u8..3), 0..4),
     ) {
-        let (one, other) = (build(&chains), build(&chains));
+        let (mut one, mut other) = (build(&chains), build(&chains));
         prop_assert!(one.indexes().count() > 0);
-        let interfaces = router();
+        let (interfaces, none) = (router(), AddressSet::default());
+        let mut changes = changes.into_iter();
         for (packet, state, ingress) in packets {
+            if let Some((set, from, how)) = changes.next() {
+                let change = |ruleset: &Ruleset| match how {
+                    0 => ruleset.with_address_set(SetId(set), elements(from)),
+                    1 => ruleset.with_changed_addresses(SetId(set), &elements(from), &none).unwrap(),
+                    _ => ruleset.with_changed_addresses(SetId(set), &none, &elements(from)).unwrap(),
+                };
+                (one, other) = (change(&one), change(&other));
+            }
             let view = View {
                 ct: state.map(info),
                 ingress: Some(InterfaceId(ingress)),
