@@ -292,7 +292,8 @@ impl<'a> Planner<'a> {
                 Ok(Lowered::Lines(list)) => lines.extend(list),
                 Ok(Lowered::Nothing) => {}
                 Ok(Lowered::Never) => {
-                    let why = "left out, since no packet here is like that: those of the loopback interface stay in the kernel";
+                    let why = "left out where it can match nothing: behind a hook that does not know that interface yet, or for \
+                               the loopback interface, whose packets stay in the kernel";
                     self.report.note(&rule.place, why);
                 }
                 Err(why) => {
