@@ -47,9 +47,12 @@ pub enum ApplyError {
     /// A time to confirm that is none.
     #[error("{0} s to confirm (limit 1 to 86400)")]
     ConfirmTime(u64),
+    /// There is no policy of that number.
+    #[error("the history has no policy {0}: `sluice history` lists them")]
+    NotInHistory(usize),
     /// There is no policy to go back to.
-    #[error("there is no such policy in the history")]
-    NotInHistory,
+    #[error("no other policy that was confirmed is in the history")]
+    NothingBefore,
     /// What was asked for cannot be: a set or an element that is not there, a packet whose way is not known.
     #[error("{0}")]
     Asked(String),

@@ -88,7 +88,7 @@ impl Control {
                 }
             }
         };
-        let found = found.ok_or(ApplyError::NotInHistory)?;
+        let found = found.ok_or(request.index.map_or(ApplyError::NothingBefore, ApplyError::NotInHistory))?;
         let result = async {
             let ready = self.compile_again(found.source).await?;
             if waits {

@@ -201,9 +201,10 @@ impl From<ApplyError> for Refusal {
             | ApplyError::Asked(_)
             | ApplyError::Remote(_)
             | ApplyError::Unsupported(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ApplyError::Waiting(_) | ApplyError::NothingWaits | ApplyError::NotInHistory => {
-                StatusCode::CONFLICT
-            }
+            ApplyError::Waiting(_)
+            | ApplyError::NothingWaits
+            | ApplyError::NotInHistory(_)
+            | ApplyError::NothingBefore => StatusCode::CONFLICT,
             ApplyError::State(_) | ApplyError::Kernel(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ApplyError::Worker(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
