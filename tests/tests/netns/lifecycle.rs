@@ -1,8 +1,12 @@
 //! Starting, stopping, crashing: the interfaces end as they were.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use nix::sys::ptrace;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use sluice_tests::{Daemon, Lab, SystemFile, program, text, until};
 
 use crate::{ACCEPT, BORDER};
@@ -189,4 +193,49 @@ fn an_unprivileged_user_runs_it_confined_and_systemd_is_told() {
     assert_eq!(told("STOPPING=1"), 1);
     // What it had taken it could give back.
     assert!(!lab.must("router", &["ip", "-o", "link"]).contains(" lan:"), "the tap is gone");
+}
+
+/// The thread of a process that has this name.
+fn thread(process: u32, name: &str) -> Pid {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let named = threads.map(|thread| thread.unwrap()).find(|thread| {
+        std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    });
+    Pid::from_raw(named.unwrap().file_name().to_str().unwrap().parse().unwrap())
+}
+
+/// The test is the manager of services; a debugger that holds one worker stands for what makes it hang.
+#[test]
+fn the_watchdog_hears_nothing_while_a_worker_hangs() {
+    let lab = Lab::new();
+    lab.write("policy.yaml", ACCEPT);
+    let config = lab.write("sluice.yaml", &SystemFile::workers(2).text(&lab));
+    let socket = lab.dir().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let told = |what: &str| {
+        let mut message = [0; 256];
+        manager.recv(&mut message).map(|len| String::from_utf8_lossy(&message[..len]).contains(what))
+    };
+    let (notify, config) = (format!("NOTIFY_SOCKET={}", socket.display()), config.to_string_lossy());
+    let argv = ["env", &notify, "WATCHDOG_USEC=2000000", &program("sluiced"), "--config", &config];
+    let mut sluiced = lab.spawn("router", &argv);
+    assert!(until(Duration::from_secs(30), || told("READY=1").is_ok_and(|told| told)), "{}", sluiced.log());
+    assert!(told("WATCHDOG=1").unwrap(), "{}", sluiced.log());
+
+    let worker = thread(sluiced.id(), "worker-1");
+    ptrace::seize(worker, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(worker).unwrap();
+    waitpid(worker, Some(WaitPidFlag::__WALL)).unwrap();
+    assert!(until(Duration::from_secs(5), || told("").is_err()), "the manager's patience never ends");
+    assert!(
+        sluiced.log().contains("do not poll") && sluiced.log().contains("workers=[1]"),
+        "{}",
+        sluiced.log()
+    );
+
+    ptrace::detach(worker, None).unwrap();
+    assert!(told("WATCHDOG=1").unwrap(), "the worker goes on, and is seen to");
+    sluiced.signal(Signal::SIGTERM);
+    assert_eq!(sluiced.wait(Duration::from_secs(20)), Some(0), "{}", sluiced.log());
 }
