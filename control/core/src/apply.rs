@@ -350,6 +350,7 @@ impl Control {
         let network = spawn_blocking(move || Network::of(&asked, &macs)).await;
         let network = network.map_err(|_| ApplyError::Unsupported("reading the kernel's routes failed"))?;
         *locked(&self.system) = RunningSystem { model: Arc::clone(&new), text: text.into() };
+        self.ipfix_changed.notify_one();
         self.put_network_in_force(&new, network, |world| world.settings = settings).await
     }
 

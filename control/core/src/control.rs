@@ -80,6 +80,8 @@ pub struct Control {
     pub(crate) captures: Captures,
     /// What became of flows that are told to a collector.
     pub(crate) exported: Exported,
+    /// A reload may have changed where to.
+    pub(crate) ipfix_changed: Notify,
     log_output: LogOutput,
     /// Whether a trace is under way.
     pub(crate) tracing: AtomicBool,
@@ -163,6 +165,7 @@ impl Control {
             watchers: Watchers::new(Arc::clone(&workers)),
             captures: Captures::default(),
             exported: Exported::default(),
+            ipfix_changed: Notify::new(),
             log_output: LogOutput::new(),
             tracing: AtomicBool::new(false),
             workers,

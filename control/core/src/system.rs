@@ -100,7 +100,7 @@ pub fn differences(old: &System, new: &System) -> (Vec<String>, Vec<String>) {
     note(&mut changed, neighbours(old) != neighbours(new), "neighbours");
     note(&mut changed, old.conntrack != new.conntrack, "conntrack");
     note(&mut changed, old.icmp != new.icmp, "icmp");
-    note(&mut restart, old.ipfix != new.ipfix, "ipfix");
+    note(&mut changed, old.ipfix != new.ipfix, "ipfix");
     let local = |system: &System| (system.control.api.clone(), system.control.metrics, system.control.page);
     note(&mut restart, local(old) != local(new), "control");
     note(&mut changed, old.control.remote != new.control.remote, "control.remote");
@@ -171,7 +171,7 @@ icmp: {ratelimit: 600/minute, burst: 5}
 
     #[test]
     fn what_needs_a_restart_is_named() {
-        let cases: [(&str, &str, &[&str], &[&str]); 10] = [
+        let cases: [(&str, &str, &[&str], &[&str]); 11] = [
             ("udp: 45s", "udp: 46s", &["conntrack"], &[]),
             ("rp_filter: strict", "rp_filter: off", &["interfaces.wan.rp_filter"], &[]),
             ("[10.0.0.1/24]", "[10.0.0.1/24, 10.0.1.1/24]", &["interfaces.lan.addresses"], &[]),
@@ -180,6 +180,7 @@ icmp: {ratelimit: 600/minute, burst: 5}
             ("mtu: 9000", "mtu: 1500", &[], &["interfaces.lan.mtu"]),
             ("count: 2", "count: 1", &[], &["workers"]),
             ("routes:", "control: {remote: {listen: \"[::1]:9844\"}}\nroutes:", &["control.remote"], &[]),
+            ("routes:", "ipfix: {collector: \"[::1]:4739\"}\nroutes:", &["ipfix"], &[]),
             ("routes:", "control: {metrics: off}\nroutes:", &[], &["control"]),
             ("  voice:", "  speech:", &[], &["interfaces"]),
         ];

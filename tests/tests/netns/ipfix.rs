@@ -23,7 +23,9 @@ fn a_collector_hears_of_flows_as_they_begin_and_end() {
             .into(),
         ..SystemFile::workers(2)
     };
-    let daemon = Daemon::start(&lab, &system, POLICY);
+    let daemon = Daemon::start(&lab, &SystemFile::workers(2), POLICY);
+    lab.write("sluice.yaml", &system.text(&lab));
+    assert!(daemon.ask(&["reload"]).contains("ipfix"), "{}", daemon.log());
     let told = |name: &str| daemon.metrics().sum(&format!("sluice_ipfix_{name}_total"), &[]);
     // The collector's address is found, and it has the templates.
     daemon.wait_until(|| told("messages") >= 3);
@@ -59,5 +61,8 @@ fn a_collector_hears_of_flows_as_they_begin_and_end() {
     assert!(pings.iter().all(|event| event["icmp_type"] == 8 && event["nat_event_id"] != "4"), "{text}");
     let counted = of(6).iter().any(|event| event["nat_event_id"] == "5" && event["in_packets"] != 0);
     assert!(counted, "an end with packets: {text}");
+    lab.write("sluice.yaml", &SystemFile::workers(2).text(&lab));
+    daemon.ask(&["reload"]);
+    assert!(!daemon.metrics().has("sluice_ipfix_records_total"), "nobody is told any more");
     daemon.stop();
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sluice_config::system::Ipfix;
 use sluice_engine::conntrack::{EventKind, EventKinds};
 use tokio::net::UdpSocket;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout};
 
 use crate::control::{Control, unix_seconds};
 use crate::watch::{Item, Told};
@@ -40,17 +40,22 @@ pub(crate) struct Exported {
     pub(crate) lost: AtomicU64,
 }
 
-/// Exports for as long as the daemon runs, if the system file says so.
+/// Exports for as long as the daemon runs, whenever the system file says so.
 pub(crate) async fn run(control: Arc<Control>) {
-    let Some(config) = control.ipfix_config() else { return };
     loop {
+        let Some(config) = control.ipfix_config() else {
+            control.ipfix_changed.notified().await;
+            continue;
+        };
         if let Err(error) = export(&control, &config).await {
             tracing::warn!("ipfix to {}: {error}; again in {} s", config.collector, REST.as_secs());
+            // What is wrong may be what the file says.
+            let _ = timeout(REST, control.ipfix_changed.notified()).await;
         }
-        tokio::time::sleep(REST).await;
     }
 }
 
+/// Exports until the system file says otherwise.
 async fn export(control: &Arc<Control>, config: &Ipfix) -> std::io::Result<()> {
     let socket = open(config.collector).await?;
     let kinds = EventKinds::default().with(EventKind::New).with(EventKind::Destroy);
@@ -59,7 +64,8 @@ async fn export(control: &Arc<Control>, config: &Ipfix) -> std::io::Result<()> {
     let mut link = Link { socket, told: &control.exported, refused: false };
     let mut waits = interval(WAIT);
     waits.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut templates = interval(Duration::from_secs(config.templates.into()));
+    // Not at once: a worker that has not heard yet that somebody watches would not tell of this very stream.
+    let mut templates = interval_at(Instant::now() + WAIT, Duration::from_secs(config.templates.into()));
     loop {
         tokio::select! {
             item = watcher.next() => match item {
@@ -82,6 +88,12 @@ async fn export(control: &Arc<Control>, config: &Ipfix) -> std::io::Result<()> {
                 }
             }
             _ = waits.tick() => link.send(exporter.finish(unix_seconds())),
+            () = control.ipfix_changed.notified() => {
+                if control.ipfix_config().as_ref() != Some(config) {
+                    link.send(exporter.finish(unix_seconds()));
+                    return Ok(());
+                }
+            }
         }
     }
 }
