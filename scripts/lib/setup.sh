@@ -58,7 +58,7 @@ install_packages() {
 
 BUILD_PACKAGES=(build-essential ca-certificates curl git pkg-config libclang-dev libdpdk-dev libpcap-dev)
 DEMO_PACKAGES=(ethtool iperf3 iproute2 iputils-ping nginx-light)
-TEST_PACKAGES=(conntrack dnsmasq-base ipset iptables isc-dhcp-client lftp netcat-openbsd nfdump nftables ngircd openssh-client openssh-server openssl
+TEST_PACKAGES=(conntrack dnsmasq-base frr ipset iptables isc-dhcp-client lftp netcat-openbsd nfdump nftables ngircd openssh-client openssh-server openssl
     procps prometheus python3 sip-tester tcpdump tftp-hpa tftpd-hpa vsftpd)
 
 rust_is_new_enough() {

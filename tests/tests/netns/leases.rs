@@ -1,7 +1,9 @@
 //! Addresses and routes that programs on the box put on a tap (`addresses: kernel`, `kernel_routes`): a real DHCP client
-//! and server, router advertisements, `ip route`.
+//! and server, router advertisements, `ip route`, FRR's BGP.
 
-use sluice_tests::{Daemon, Lab, Process, SystemFile, text};
+use std::time::Duration;
+
+use sluice_tests::{Daemon, Lab, Process, SystemFile, text, until};
 
 /// Nothing comes in that was not asked for: what DHCP needs is not a matter of rules, router advertisements are.
 const POLICY: &str = r"
@@ -142,5 +144,78 @@ fn routes_of_the_kernel_are_followed_where_the_system_file_says_so() {
         lab.must("router", &["ip", "route", "del", route]);
     }
     daemon.wait_until(|| !shown("192.0.2.0"));
+    daemon.stop();
+}
+
+/// FRR's zebra and bgpd on a host, with a folder and sockets of their own. `networks` are announced.
+fn frr(
+    lab: &Lab,
+    host: &str,
+    (own, system): (&str, u32),
+    (peer, other): (&str, u32),
+    networks: &[&str],
+) -> [Process; 2] {
+    let dir = lab.dir().join(host);
+    std::fs::create_dir_all(&dir).unwrap();
+    let networks: String = networks.iter().map(|network| format!("  network {network}\n")).collect();
+    let text = format!(
+        "router bgp {system}\n bgp router-id {own}\n no bgp ebgp-requires-policy\n neighbor {peer} remote-as {other}\n \
+         neighbor {peer} timers 1 3\n neighbor {peer} timers connect 1\n address-family ipv4 unicast\n{networks} \
+         exit-address-family\n"
+    );
+    std::fs::write(dir.join("bgpd.conf"), text).unwrap();
+    std::fs::write(dir.join("zebra.conf"), "").unwrap();
+    lab.must(host, &["chown", "-R", "frr:frr", &dir.to_string_lossy()]);
+    ["zebra", "bgpd"].map(|name| {
+        let of = |name: &str| dir.join(name).to_string_lossy().into_owned();
+        let (program, folder) = (format!("/usr/lib/frr/{name}"), of(""));
+        let (file, pid, zebra) = (of(&format!("{name}.conf")), of(&format!("{name}.pid")), of("zserv"));
+        let process = lab.spawn(
+            host,
+            &[
+                &program,
+                "-f",
+                &file,
+                "-i",
+                &pid,
+                "-z",
+                &zebra,
+                "--vty_socket",
+                &folder,
+                "-P",
+                "0",
+                "-u",
+                "frr",
+                "-g",
+                "frr",
+            ],
+        );
+        // bgpd asks for zebra once, and then again only after a while.
+        until(Duration::from_secs(5), || name == "bgpd" || dir.join("zserv").exists());
+        process
+    })
+}
+
+#[test]
+fn routes_that_bgp_learns_are_followed() {
+    let lab = Lab::new();
+    let system = SystemFile { more: "kernel_routes: true\n".into(), ..SystemFile::default() };
+    let daemon = Daemon::start(&lab, &system, super::ACCEPT);
+    lab.must("server", &["ip", "addr", "add", "192.0.2.1/24", "dev", "lo"]);
+    lab.must("server", &["ip", "route", "del", "default"]);
+    let ping = || lab.run("client", &["ping", "-c", "1", "-W", "2", "192.0.2.1"]);
+    let shown = || {
+        daemon.ask(&["show", "routes"]).lines().any(|line| line.contains("192.0.2.0/24 via 10.2.0.2 dev wan"))
+    };
+    let (router, server) = (("10.2.0.1", 65001), ("10.2.0.2", 65002));
+    let _of_router = frr(&lab, "router", router, server, &["10.1.0.0/24"]);
+    let of_server = frr(&lab, "server", server, router, &["192.0.2.0/24"]);
+    daemon.wait_until(shown);
+    // There is a way back only since the server learned it from the router.
+    let answered = until(Duration::from_secs(5), || ping().status.success());
+    assert!(answered, "{}\n{}", text(&ping()), lab.must("server", &["ip", "route"]));
+    drop(of_server);
+    daemon.wait_until(|| !shown());
+    assert!(text(&ping()).contains("Unreachable"));
     daemon.stop();
 }
