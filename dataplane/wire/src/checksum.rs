@@ -138,12 +138,17 @@ pub(crate) const fn finish(sum: u64) -> [u8; 2] {
 /// Source: RFC 9293 section 3.1, RFC 8200 section 8.1. Both families have the same sum over their words.
 #[inline(always)]
 pub(crate) fn pseudo_header(addrs: &Addrs, protocol: Protocol, length: usize) -> u64 {
-    let addresses = match addrs {
+    // A length fits 16 bits, so it is one word of the sum, as the protocol is.
+    sum_addresses(addrs) + u64::from((length as u16).to_be()) + u64::from(u16::from(protocol.0).to_be())
+}
+
+/// As [`sum`], of both addresses.
+#[inline(always)]
+fn sum_addresses(addrs: &Addrs) -> u64 {
+    match addrs {
         Addrs::V4 { src, dst } => sum(&src.octets()) + sum(&dst.octets()),
         Addrs::V6 { src, dst } => sum(&src.octets()) + sum(&dst.octets()),
-    };
-    // A length fits 16 bits, so it is one word of the sum, as the protocol is.
-    addresses + u64::from((length as u16).to_be()) + u64::from(u16::from(protocol.0).to_be())
+    }
 }
 
 /// The checksum of a header or message without pseudo-header, its checksum field being zero; to be stored as it is.
@@ -193,6 +198,20 @@ impl Delta {
     #[must_use]
     pub const fn double_word(self, old: u32, new: u32) -> Self {
         self.word((old >> 16) as u16, (new >> 16) as u16).word(old as u16, new as u16)
+    }
+
+    /// And the addresses of a pseudo-header, be they of different families: the rest of it has one sum in both.
+    #[inline]
+    #[must_use]
+    pub fn addresses(self, old: &Addrs, new: &Addrs) -> Self {
+        self.sum(sum_addresses(old), sum_addresses(new))
+    }
+
+    /// And what was added up, in memory order.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn sum(self, old: u64, new: u64) -> Self {
+        self.word(u16::from_be(fold(old)), u16::from_be(fold(new)))
     }
 
     /// And an address. Two addresses of different families change nothing.

@@ -31,6 +31,8 @@ pub(crate) const EXTENSION_START: usize = 2;
 /// In every extension header.
 pub(crate) const EXTENSION_NEXT: usize = 0;
 pub(crate) const EXTENSION_LENGTH: usize = 1;
+/// In a routing header.
+const SEGMENTS_LEFT: usize = 3;
 /// In a fragment header.
 pub(crate) const FRAGMENT_WORD: usize = 2;
 pub(crate) const FRAGMENT_ID: usize = 4;
@@ -165,6 +167,25 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
         }
     }
     if is_extension(chain.protocol) { chain.malformed(Malformed::ExtensionCount) } else { chain }
+}
+
+/// Routers that a datagram's routing headers name and that it has not passed yet; 0 without such a header.
+/// Source: RFC 8200 section 4.4.
+#[cold]
+pub(crate) fn segments_left(datagram: &[u8]) -> u8 {
+    let Some(header) = Header::<HEADER>::at(datagram, 0) else { return 0 };
+    let (mut kind, mut at) = (Protocol(header.byte::<NEXT_HEADER>()), HEADER);
+    for _ in 0..MAX_EXTENSIONS {
+        let start = Header::<EXTENSION_START>::at(datagram, at).filter(|_| is_extension(kind));
+        let Some(start) = start else { return 0 };
+        let left = Header::<EXTENSION>::at(datagram, at).map_or(0, |header| header.byte::<SEGMENTS_LEFT>());
+        if kind == Protocol::ROUTING && left != 0 {
+            return left;
+        }
+        at += extension_length(kind, start);
+        kind = Protocol(start.byte::<EXTENSION_NEXT>());
+    }
+    0
 }
 
 /// What a fragment header says.

@@ -2,7 +2,7 @@
 //!
 //! [`parse`](fn@parse) turns a frame into a [`Packet`], which exists only if its Ethernet and IP headers fit, so that
 //! no later stage checks a length again. Everything else here reads ([`tcp`], [`quoted`](fn@quoted), [`nd`]), verifies
-//! ([`checksum`]), changes ([`rewrite`]) or writes ([`build`]) bytes by means of such a packet.
+//! ([`checksum`]), changes ([`rewrite`], [`siit`]) or writes ([`build`]) bytes by means of such a packet.
 //!
 //! What netfilter calls INVALID is not an error here: a transport header that lies is still shown to the
 //! filter, so it parses, and says so in [`Packet::malformed`]. An error is what the kernel's `ip_rcv` or
@@ -26,12 +26,14 @@ pub mod options;
 mod packet;
 mod parse;
 mod plain;
+mod pref64;
 mod protocol;
 mod quoted;
 pub mod rewrite;
 #[cfg(test)]
 mod samples;
 mod shard;
+pub mod siit;
 pub mod splice;
 pub mod split;
 pub mod tcp;
@@ -44,6 +46,7 @@ pub use mac::{MacAddr, ParseMacError};
 pub use packet::{Arp, ArpOperation, Fragment, Malformed, Packet, ParseError, Parsed, Transport};
 pub use parse::{Kind, parse, parse_datagram, parse_into};
 pub use plain::{Plain, PlainAddress, plain_v4, plain_v6};
+pub use pref64::Pref64;
 pub use protocol::Protocol;
 pub use quoted::{Quoted, quoted};
 pub use shard::{shard_hash, symmetric_toeplitz, toeplitz};

@@ -43,7 +43,8 @@ pub struct Packet {
     pub ttl: u8,
     /// Type of service, or traffic class: DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
-    /// IPv4's Don't Fragment flag. Always true for IPv6, which a router never fragments.
+    /// IPv4's Don't Fragment flag. Always true for IPv6, which a router never fragments, but for what was made of an
+    /// IPv4 packet without it ([`siit`](crate::siit)).
     pub dont_fragment: bool,
     /// Whether IPv4 options or IPv6 extension headers are there: a slower path looks at them.
     pub options: bool,
