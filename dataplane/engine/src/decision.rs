@@ -13,7 +13,7 @@ mod plain;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use sluice_wire::{LinkCast, MacAddr, Packet, rewrite, source};
+use sluice_wire::{Family, LinkCast, MacAddr, Packet, rewrite, source};
 
 use self::plain::Run;
 pub(crate) use self::plain::{Course, count_runs, replay_plain};
@@ -23,6 +23,7 @@ use crate::frame::Frame;
 use crate::ids::{Generation, InterfaceId, PortId, Tick};
 use crate::ruleset::{Counted, Effects};
 use crate::stage::link::LinkHeader;
+use crate::stage::nat64;
 use crate::stage::stateless::Plans;
 use crate::trace::Step;
 use crate::transit::{Bench, InFlow, Sender, Transit};
@@ -257,14 +258,21 @@ pub(crate) fn replay(
     let decision = bench.decisions.list.get_mut(place as usize)?;
     let length = packet.length();
     let verdict = match decision.outcome {
-        Outcome::Forward(NeighbourKey { interface, .. }) => {
+        Outcome::Forward(NeighbourKey { interface, address }) => {
             if packet.ttl <= 1
                 || length > decision.mtu
                 || !decision.knows_neighbour(bench.world, bench.now.tick)
             {
                 return None;
             }
-            translate(bench.conntrack, bench.world, frame, packet, (flow, direction));
+            let translated = translate(bench.conntrack, bench.world, frame, packet, (flow, direction));
+            if translated
+                && address.is_ipv4()
+                && packet.family() == Family::V6
+                && let Err(reason) = nat64::to_ipv4(bench.world, bench.reassembly, frame, packet, false)
+            {
+                return Some(Verdict::Drop(reason));
+            }
             decision.send(frame, packet, interface)
         }
         Outcome::Deliver(interface) => {
@@ -290,7 +298,8 @@ pub(crate) fn replay(
     Some(verdict)
 }
 
-/// What both hooks of `nat` do to a packet, at once. Decisions are shared, so this is the flow's own.
+/// What both hooks of `nat` do to a packet, at once; whether there was anything. Decisions are shared, so this is the
+/// flow's own.
 #[inline(always)]
 fn translate(
     conntrack: &Conntrack,
@@ -298,12 +307,14 @@ fn translate(
     frame: &mut Frame<'_>,
     packet: &mut Packet,
     (flow, direction): (FlowHandle, Direction),
-) {
+) -> bool {
     if let Some(translation) = conntrack.translation(flow, direction, packet)
         && world.ruleset.translates()
     {
         translation.apply(frame.bytes_mut(), packet);
+        return true;
     }
+    false
 }
 
 impl Decision {

@@ -195,9 +195,9 @@ impl Engine {
         };
         let verdict = match (parse(frame.bytes()), sender) {
             (Ok(Parsed::Ip(mut packet)), Some(sender)) if !is_reset(&packet) => {
-                let error = IcmpError::host_unreachable(packet.family());
                 let mut t = Transit::new(&mut bench, frame, &mut packet, sender);
                 nat::undo(&mut t);
+                let error = IcmpError::host_unreachable(t.packet.family());
                 answer::error(&mut t, error, DropReason::NeighbourFailed)
             }
             _ => Verdict::Drop(DropReason::NeighbourFailed),

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use crate::ruleset::Hook;
 use crate::stage::{
-    confirm, deliver, filter, helper, mtu, nat, options, redirect, route, source, track, transmit, ttl,
+    confirm, deliver, filter, helper, mtu, nat, nat64, options, redirect, route, source, track, transmit, ttl,
 };
 use crate::transit::{Destination, Transit};
 use crate::verdict::Verdict;
@@ -79,5 +79,6 @@ fn postrouting(t: &mut Transit<'_, '_, '_>) -> End {
     helper::help(t)?;
     confirm::confirm(t)?;
     options::fill(t);
+    nat64::leave(t)?;
     transmit::transmit(t)
 }

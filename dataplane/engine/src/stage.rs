@@ -12,6 +12,7 @@ pub(crate) mod lease;
 pub(crate) mod link;
 pub(crate) mod mtu;
 pub(crate) mod nat;
+pub(crate) mod nat64;
 pub(crate) mod options;
 pub(crate) mod pieces;
 pub(crate) mod raw;

@@ -106,6 +106,8 @@ pub(crate) struct Transit<'a, 'b, 'f> {
     pub in_pieces: bool,
     /// A helper wrote in it: if it came in fragments, their lengths are no longer its own.
     pub recut: bool,
+    /// Bytes that it has fewer since it became IPv4.
+    pub lost: u16,
     /// How it was cut, if it came in fragments; that is how it leaves.
     pub shape: Option<&'a Shape>,
 }
@@ -133,6 +135,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             once_only: false,
             in_pieces: false,
             recut: false,
+            lost: 0,
             shape: None,
         }
     }
@@ -212,7 +215,7 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
         if let (Some(_), Some(place)) = (&self.bench.trace, self.flow) {
             self.bench.note_flow(place.flow);
         }
-        settle::rules(self.bench, &self.effects, self.packet.length());
+        settle::rules(self.bench, &self.effects, self.packet.length().saturating_add(self.lost));
         decision::remember(self, verdict);
         if let Some(pending) = self.begins.take() {
             self.bench.conntrack.abandon(pending);

@@ -156,6 +156,12 @@ drop_reasons! {
     /// An ICMP redirect about a translated flow, whose addresses mean nothing to the one it is for.
     NatRedirect = "nat_redirect",
         "Nothing to do.",
+    /// From IPv6 to an IPv4 host that NAT64 does not speak to, or what the other family has no counterpart of.
+    Nat64Refused = "nat64_refused",
+        "Private networks need a prefix of their own (docs/nat.md); of ICMP, only ping and errors are translated.",
+    /// From an IPv4 host to a port of NAT64's that no flow has.
+    Nat64Unmapped = "nat64_unmapped",
+        "Usual: scans, and answers that come late. Publish servers by `dnat`, with other addresses or ports.",
     /// A command that a helper reads is cut by the end of its segment: it comes again, whole.
     HelperPart = "helper_part",
         "Nothing to do: TCP sends it again.",

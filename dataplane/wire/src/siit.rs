@@ -22,6 +22,9 @@ use crate::{Addrs, EtherType, Family, Pref64, Protocol, ethernet, icmp, ipv4, ip
 /// Bytes that are needed before the frame of an IPv4 packet: for its header, and that of a packet which an error quotes.
 pub const ROOM: usize = 2 * (ipv6::HEADER - ipv4::HEADER);
 
+/// Bytes of the header that an IPv4 packet gets.
+pub const IPV4_HEADER: u16 = ipv4::HEADER as u16;
+
 /// The longest IPv4 packet that is made without Don't Fragment, in bytes: senders of shorter ones would be told to send
 /// less than the smallest MTU of IPv6. Source: RFC 7915 section 5.1.
 const LONGEST_WITHOUT_DF: usize = 1260;
@@ -82,6 +85,16 @@ pub fn to_ipv6(buffer: &mut [u8], start: u16, packet: &mut Packet, prefix: &Pref
     let start = translate(buffer, start, packet, Family::V6, prefix, Cut::NONE)?;
     packet.dont_fragment = dont_fragment;
     Ok(start)
+}
+
+/// What an IPv4 packet would be as one of IPv6, as far as a flow knows it: addresses, protocol and ports. None for errors, and for
+/// what has no counterpart.
+pub fn seen_as_ipv6(packet: &Packet, prefix: &Pref64) -> Option<Packet> {
+    let Addrs::V4 { .. } = packet.addrs else { return None };
+    let addrs = counterpart(&packet.addrs, prefix).ok()?;
+    let protocol = protocol(packet.protocol, Family::V6)?;
+    let transport = message(&packet.transport).ok()?;
+    Some(Packet { addrs, protocol, transport, ..*packet })
 }
 
 /// Makes an IPv4 packet of the IPv6 one whose frame begins at `start` in `buffer`, as [`to_ipv6`].

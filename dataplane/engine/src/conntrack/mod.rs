@@ -96,7 +96,7 @@ pub use self::info::{
     ActionId, CtInfo, CtState, Direction, Ends, FlowHandle, Found, OriginalTuple, Status, Stored, TrackHook,
     Tracked,
 };
-pub use self::nat::{Block, Manip, Mapping, NatRange, PortBlocks, Reservations};
+pub use self::nat::{Block, Manip, Mapping, Nat64, NatRange, PortBlocks, Reservations};
 pub use self::pending::Pending;
 pub use self::quota::SourceQuota;
 pub use self::record::{

@@ -8,7 +8,7 @@ use super::passes::{Arrival, judge_packet};
 use crate::frame::Frame;
 use crate::reassembly::Assembly;
 use crate::stage::defrag::{self, Course};
-use crate::stage::{raw, settle};
+use crate::stage::{nat64, raw, settle};
 use crate::transit::{Bench, Sender};
 use crate::verdict::{DropReason, Verdict};
 
@@ -46,10 +46,15 @@ fn judge_whole(
     Assembly { buffer, shape }: &mut Assembly,
     arrival: &mut Arrival,
 ) -> Verdict {
-    let Some((mut whole, packet)) = defrag::whole(buffer, shape, frame, arrival.packet.family()) else {
+    let Some((mut whole, mut packet)) = defrag::whole(buffer, shape, frame, arrival.packet.family()) else {
         return Verdict::Drop(DropReason::FragmentInvalid);
     };
-    if let Some(verdict) = defrag::hand_over(bench, &whole, &packet, shape) {
+    let from_wire = matches!(arrival.sender, Sender::Wire(_));
+    let seen = if from_wire { nat64::seen(bench, &whole, &packet) } else { packet };
+    if let Some(verdict) = defrag::hand_over(bench, &whole, (&packet, &seen), shape) {
+        return verdict;
+    }
+    if from_wire && let ControlFlow::Break(verdict) = nat64::arrive(bench, &mut whole, &mut packet) {
         return verdict;
     }
     arrival.packet = packet;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Packet};
 
-use crate::conntrack::{NatRange, PortBlocks, Zone};
+use crate::conntrack::{Nat64, NatRange, PortBlocks, Zone};
 use crate::helper::Assigned;
 use crate::limit::Limit;
 use crate::ruleset::{ChainId, Decision, Rejection};
@@ -72,6 +72,8 @@ pub enum Translate {
     Masquerade(NatRange),
     /// Its source becomes what the sender has of these.
     Blocks(PortBlocks),
+    /// It goes to the IPv4 host that its destination stands for, and its source becomes one of these. In `prerouting` alone.
+    Nat64(Nat64),
     /// Its destination becomes one of these.
     Dnat(NatRange),
     /// Its destination becomes the address of the interface that it came in by, with one of these ports if any are
@@ -85,8 +87,8 @@ impl Translate {
         match self {
             Translate::Snat(range) | Translate::Masquerade(range) | Translate::Dnat(range) => range.ports,
             Translate::Redirect(ports) => *ports,
-            // A block is of all protocols: the others get its address alone.
-            Translate::Blocks(_) => None,
+            // A block is of all protocols: the others get its address alone. NAT64 has protocols of its own.
+            Translate::Blocks(_) | Translate::Nat64(_) => None,
         }
     }
 
@@ -95,6 +97,7 @@ impl Translate {
         match self {
             Translate::Snat(range) | Translate::Dnat(range) => range.addresses,
             Translate::Blocks(blocks) => Some(blocks.addresses()),
+            Translate::Nat64(nat64) => Some(nat64.addresses()),
             Translate::Masquerade(_) | Translate::Redirect(_) => None,
         }
     }
@@ -104,6 +107,7 @@ impl Translate {
         match self {
             Translate::Snat(range) | Translate::Masquerade(range) => range.endpoint_independent,
             Translate::Blocks(blocks) => blocks.is_endpoint_independent(),
+            Translate::Nat64(_) => true,
             Translate::Dnat(_) | Translate::Redirect(_) => false,
         }
     }

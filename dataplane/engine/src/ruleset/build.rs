@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sluice_wire::{Family, Protocol};
 
+use crate::conntrack::Nat64;
 use crate::ruleset::changed::NamedAddresses;
 use crate::ruleset::classifier::{Index, Membership};
 use crate::ruleset::guard::Guard;
@@ -11,8 +12,8 @@ use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::view::Reads;
 use crate::ruleset::walk::{MAX_DEPTH, Rule};
 use crate::ruleset::{
-    Action, AddressSet, Base, ChainId, Hook, Policy, PortSet, Reject, RuleCounters, RuleInfo, Ruleset, SetId,
-    chain,
+    Action, AddressMatch, AddressSet, Base, ChainId, First, Hook, Policy, PortSet, Reject, RuleCounters,
+    RuleInfo, Ruleset, SetId, Translate, chain,
 };
 
 /// Rules that a packet may have to be compared with at one hook, jumps counted as often as they can be taken.
@@ -154,7 +155,12 @@ impl RulesetBuilder {
         }
         let extents = self.check()?;
         let marks_clash = self.marks_clash();
-        let may_notrack = self.may_notrack();
+        let nat64 = self.nat64();
+        let first = match (nat64.is_empty(), self.may_notrack()) {
+            (false, _) => First::Nat64,
+            (true, true) => First::Notrack,
+            (true, false) => First::Nothing,
+        };
         let helps = self.helps();
         let relates_untracked = self.relates_untracked();
         let counts_flows = self.counts_flows();
@@ -185,12 +191,13 @@ impl RulesetBuilder {
             address_sets: self.address_sets.into(),
             membership,
             port_sets: self.port_sets.into(),
-            may_notrack,
+            first,
             helps,
             timeouts: Box::default(),
             marks_clash,
             translates: self.translates,
             lends_endpoints,
+            nat64,
             relates_untracked,
             counts_flows,
             counters,
@@ -199,6 +206,19 @@ impl RulesetBuilder {
 
     fn any_action(&self, is: impl Fn(&Action) -> bool) -> bool {
         self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules).any(|rule| is(&rule.action))
+    }
+
+    /// What rules of NAT64 have, each once.
+    fn nat64(&self) -> Box<[Nat64]> {
+        let mut list = Vec::new();
+        for rule in self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules) {
+            if let Action::Translate(Translate::Nat64(nat64)) = &rule.action
+                && !list.contains(nat64)
+            {
+                list.push(*nat64);
+            }
+        }
+        list.into()
     }
 
     /// Whether a rule for packets from the wire says NOTRACK; user chains count, whoever jumps there.
@@ -265,12 +285,20 @@ fn implied(action: &Action) -> Vec<Test> {
     if let Action::Translate(how) = action {
         let family = how.addresses().map(|(first, _)| if first.is_ipv4() { Family::V4 } else { Family::V6 });
         let family = family.map(|family| Test::is(Match::Family([family].into())));
+        if let Translate::Nat64(nat64) = how {
+            let prefix = (nat64.prefix().address().into(), nat64.prefix().length());
+            let hosts = Test::is(Match::Destination(AddressMatch::of_prefixes([prefix])));
+            return family.into_iter().chain([hosts, Test::is(Match::Protocol(OF_NAT64.into()))]).collect();
+        }
         // A port is given to those that have one: not to DCCP, whose ports no flow knows.
         let ports = how.ports().map(|_| Test::is(Match::Protocol(WITH_PORTS.into())));
         return family.into_iter().chain(ports).collect();
     }
     implied_by_reject(action).into_iter().collect()
 }
+
+/// What NAT64 translates. Source: RFC 6146 section 1.3.
+const OF_NAT64: [Protocol; 3] = [Protocol::TCP, Protocol::UDP, Protocol::ICMPV6];
 
 /// Protocols whose ports are part of a flow's tuple.
 const WITH_PORTS: [Protocol; 4] = [Protocol::TCP, Protocol::UDP, Protocol::UDPLITE, Protocol::SCTP];

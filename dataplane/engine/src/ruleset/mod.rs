@@ -43,7 +43,7 @@ pub use view::{Counted, Decision, Effects, Logs, Reads, Rejection, View};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::conntrack::TimeoutsId;
+use crate::conntrack::{Nat64, TimeoutsId};
 use crate::ids::WorkerId;
 use chain::{Chain, ChainPlace};
 use changed::NamedAddresses;
@@ -114,8 +114,8 @@ pub struct Ruleset {
     /// Of the sets that rules of long chains are found by.
     membership: Membership,
     port_sets: Arc<[Arc<PortSet>]>,
-    /// Whether `raw` has a rule that says NOTRACK of packets from the wire.
-    may_notrack: bool,
+    /// What is asked of packets from the wire before all else.
+    first: First,
     /// Whether a rule assigns a helper.
     helps: bool,
     /// What each place of [`Action::CtTimeout`] stands for; see [`Ruleset::number_timeouts`].
@@ -124,11 +124,27 @@ pub struct Ruleset {
     marks_clash: bool,
     translates: bool,
     lends_endpoints: bool,
+    /// What rules of NAT64 have, each once.
+    nat64: Box<[Nat64]>,
     /// Whether an ICMP error may be RELATED to a packet that is not tracked.
     relates_untracked: bool,
     /// Whether a rule asks how many flows are live.
     counts_flows: bool,
     counters: RuleCounters,
+}
+
+/// What is asked of packets from the wire before all else: one number, so that it costs one comparison where there is
+/// nothing to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub(crate) enum First {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Whether they are routed untracked: `raw` has a rule that says NOTRACK.
+    Notrack,
+    /// Whether they are for a pool of NAT64; then whether they are routed untracked.
+    Nat64,
 }
 
 /// The chain at a hook.
@@ -149,10 +165,16 @@ impl Ruleset {
         !base.has_rules && base.policy == Policy::Accept
     }
 
-    /// Whether a packet from the wire may become UNTRACKED.
+    /// What is to be asked of packets from the wire before all else.
     #[inline]
-    pub fn may_notrack(&self) -> bool {
-        self.may_notrack
+    pub(crate) fn first(&self) -> First {
+        self.first
+    }
+
+    /// Prefixes that stand for IPv4, with the pools of flows to there.
+    #[inline]
+    pub fn nat64(&self) -> &[Nat64] {
+        &self.nat64
     }
 
     /// The same rules, counting on, with other addresses in a set. To be published under a new generation.

@@ -8,7 +8,10 @@ impl Ruleset {
     pub fn source_translations(&self) -> impl Iterator<Item = (RuleId, &Translate)> {
         (0..).map(RuleId).zip(self.rules.iter()).filter_map(|(id, rule)| match &rule.action {
             Action::Translate(
-                how @ (Translate::Snat(_) | Translate::Blocks(_) | Translate::Masquerade(_)),
+                how @ (Translate::Snat(_)
+                | Translate::Blocks(_)
+                | Translate::Nat64(_)
+                | Translate::Masquerade(_)),
             ) => Some((id, how)),
             _ => None,
         })

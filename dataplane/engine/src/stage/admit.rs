@@ -2,7 +2,7 @@
 //!
 //! Frames for other stations, of no use or malformed end here; ARP goes to control, DHCP of the box past all rules
 //! ([`lease`]). Packets that are routed untracked
-//! whatever is in them leave here, by whichever worker ([`stateless`]); of the others, a packet that another worker
+//! whatever is in them leave here, by whichever worker ([`stateless`]); what comes from IPv4 to a pool of NAT64 becomes IPv6 ([`nat64`]); of the others, a packet that another worker
 //! owns is handed over before any rule has seen it, so that each sees it once (docs/adr). What the kernel drops
 //! of IPv6 before netfilter is dropped here too: impossible addresses, hop-by-hop options that say so.
 
@@ -19,8 +19,8 @@ use crate::conntrack::Zone;
 use crate::frame::{Frame, Origin};
 use crate::ids::{InterfaceId, WorkerId};
 use crate::pipeline::Step;
-use crate::ruleset::{Effects, Hook, View};
-use crate::stage::{answer, lease, raw, settle, stateless};
+use crate::ruleset::{Effects, First, Hook, View};
+use crate::stage::{answer, lease, nat64, raw, settle, stateless};
 use crate::transit::{Bench, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 
@@ -50,8 +50,16 @@ fn from_wire(
     if let Some(verdict) = lease::answer(bench, frame, packet, ingress) {
         return ControlFlow::Break(verdict);
     }
-    if let Some(verdict) = stateless::forward(bench, frame, packet, ingress) {
-        return ControlFlow::Break(verdict);
+    match bench.world.ruleset.first() {
+        First::Nothing => {}
+        first => {
+            if first == First::Nat64 {
+                nat64::arrive(bench, frame, packet)?;
+            }
+            if let Some(verdict) = stateless::forward(bench, frame, packet, ingress) {
+                return ControlFlow::Break(verdict);
+            }
+        }
     }
     hand_over(bench, frame, packet)?;
     let sender = Sender::Wire(ingress);

@@ -18,7 +18,7 @@ use crate::conntrack::{CtInfo, CtState, Mapping};
 use crate::frame::{Frame, Origin, Outlet, RxChecksum};
 use crate::ids::{InterfaceId, PortId};
 use crate::pipeline;
-use crate::stage::settle;
+use crate::stage::{nat64, settle};
 use crate::trace::Step;
 use crate::transit::{Bench, Destination, Egress, InFlow, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
@@ -108,7 +108,8 @@ fn back(t: &Transit<'_, '_, '_>) -> Option<Way> {
         let egress = Egress { interface: ingress, next: NextHop::Neighbour(sender) };
         (ingress, Destination::Onward(egress))
     } else {
-        match world.fib.route(&t.packet.addrs.reversed())? {
+        let back = nat64::towards(t, sender).unwrap_or(t.packet.addrs.reversed());
+        match world.fib.route(&back)? {
             Target::Via(hop) => (hop.interface, Destination::Unknown),
             _ => return None,
         }

@@ -116,14 +116,14 @@ pub(crate) fn whole<'a>(
     Some((frame, packet))
 }
 
-/// Hands a datagram to the worker that owns its flow, if that is another one. What finds no room there is counted.
+/// Hands a datagram to the worker that owns its flow, which knows it as `seen`, if that is another one. What finds no room there is counted.
 pub(crate) fn hand_over(
     bench: &mut Bench<'_>,
     frame: &Frame<'_>,
-    packet: &Packet,
+    (packet, seen): (&Packet, &Packet),
     shape: &Shape,
 ) -> Option<Verdict> {
-    let worker = owner_elsewhere(bench, frame, packet)?;
+    let worker = owner_elsewhere(bench, frame, (packet, seen))?;
     let arrived = shape.arrived?;
     let from = match frame.origin {
         Origin::Wire | Origin::HandedOver => Origin::Wire,
@@ -137,9 +137,13 @@ pub(crate) fn hand_over(
     Some(Verdict::Collected)
 }
 
-fn owner_elsewhere(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Option<WorkerId> {
+fn owner_elsewhere(
+    bench: &Bench<'_>,
+    frame: &Frame<'_>,
+    (packet, seen): (&Packet, &Packet),
+) -> Option<WorkerId> {
     let of_addresses = admit::owner(sluice_wire::symmetric_toeplitz(&packet.addrs, None), bench.workers);
-    let of_flow = admit::owner_of(bench, frame, packet);
+    let of_flow = admit::owner_of(bench, frame, seen);
     (of_addresses == bench.worker && of_flow != bench.worker).then_some(of_flow)
 }
 

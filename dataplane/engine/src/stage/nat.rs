@@ -20,7 +20,7 @@ use crate::conntrack::{CtState, Direction, Manip, Mapping, NatRange, PortBlocks,
 use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
 use crate::ruleset::{Decision, Effects, Hook, Translate, View};
-use crate::stage::{filter, route, settle};
+use crate::stage::{filter, nat64, route, settle};
 use crate::transit::{Destination, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::AddressKind;
@@ -53,6 +53,7 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
 
 /// Takes a packet that was to leave back to how it came, so that its sender can be told about it.
 pub(crate) fn undo(t: &mut Transit<'_, '_, '_>) {
+    nat64::undo(t);
     let conntrack = &t.bench.conntrack;
     if !t.bench.world.ruleset.translates() {
         return;
@@ -69,7 +70,9 @@ fn at(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
     if !t.bench.world.ruleset.translates() {
         return ControlFlow::Continue(());
     }
-    if t.begins.as_ref().is_some_and(|begins| !begins.follows_master()) {
+    // The source of what goes to an IPv4 host was chosen together with its destination.
+    let is_chosen = manip == Manip::Source && nat64::crosses(t);
+    if !is_chosen && t.begins.as_ref().is_some_and(|begins| !begins.follows_master()) {
         bind(t, manip, hook)?;
     }
     match (t.mapping, t.ct.map(|ct| (ct.state, ct.direction))) {
@@ -90,6 +93,10 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
             Manip::Source => t.packet.addrs.src(),
             Manip::Destination => t.packet.addrs.dst(),
         }),
+    };
+    let manip = match rule {
+        Some(Translate::Nat64(_)) => Manip::Source,
+        _ => manip,
     };
     let egress = t.egress().map(|egress| egress.interface);
     let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
@@ -154,6 +161,7 @@ fn range(t: &Transit<'_, '_, '_>, rule: &Translate) -> ControlFlow<Verdict, NatR
         Translate::Snat(range) => Some(range.of(source)),
         Translate::Dnat(range) => Some(range.of(t.packet.addrs.dst())),
         Translate::Blocks(blocks) => blocks.range(source),
+        Translate::Nat64(nat64) => return nat64::range(t, nat64),
         Translate::Masquerade(range) => borrowed(t).map(|address| with(address, *range)),
         Translate::Redirect(ports) => {
             own(t).map(|address| NatRange { ports: *ports, ..NatRange::address(address) })

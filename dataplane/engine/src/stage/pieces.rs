@@ -35,7 +35,9 @@ pub(crate) struct Way {
 /// Why it cannot leave. One piece that finds no buffer makes the datagram useless, so the rest is not sent.
 pub(crate) fn send(t: &mut Transit<'_, '_, '_>, way: Way) -> Result<(), DropReason> {
     let Some(shape) = t.shape else {
-        let split = Split::of(t.packet, t.frame.bytes(), 0).ok_or(DropReason::TooBig)?;
+        // Of IPv6, what came as IPv4 and may be cut.
+        let id = if t.packet.family() == Family::V6 { t.bench.reassembly.fresh_id() } else { 0 };
+        let split = Split::of(t.packet, t.frame.bytes(), id).ok_or(DropReason::TooBig)?;
         return each(t.bench, (t.frame.egress, way), &split, split.pieces(way.mtu));
     };
     let family = t.packet.family();

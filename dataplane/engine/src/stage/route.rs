@@ -10,7 +10,7 @@ use sluice_wire::build::IcmpError;
 use sluice_wire::{Addrs, Family, LinkCast, MacAddr, Martian, icmp, is_link_local, martian};
 
 use crate::pipeline::Step;
-use crate::stage::answer;
+use crate::stage::{answer, nat64};
 use crate::trace::Step as Told;
 use crate::transit::{Destination, Egress, NextHop, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
@@ -30,11 +30,26 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
         let ours = world.interfaces.get(ingress).is_some_and(|interface| interface.listens_to(destination));
         return if ours { to_box(t, ingress) } else { drop(DropReason::NotForUs) };
     }
+    if let Some(addrs) = nat64::towards(t, destination) {
+        return to_ipv4(t, &addrs);
+    }
+    if nat64::is_unmapped(t) {
+        return drop(DropReason::Nat64Unmapped);
+    }
     match world.fib.route(&t.packet.addrs) {
         Some(Target::Local | Target::Broadcast) => to_box(t, ingress),
         _ if t.packet.cast != LinkCast::Unicast => drop(DropReason::NotForUs),
         _ if is_link_local(destination) => nowhere(t, None),
-        Some(Target::Via(hop)) => onward(t, hop),
+        Some(Target::Via(hop)) => onward(t, hop, destination),
+        other => nowhere(t, other),
+    }
+}
+
+/// Routes what goes to an IPv4 host. Not to the router itself, which speaks IPv6.
+fn to_ipv4(t: &mut Transit<'_, '_, '_>, addrs: &Addrs) -> Step {
+    match t.bench.world.fib.route(addrs) {
+        Some(Target::Via(hop)) => onward(t, hop, addrs.dst()),
+        Some(Target::Local | Target::Broadcast) => nowhere(t, None),
         other => nowhere(t, other),
     }
 }
@@ -52,8 +67,9 @@ pub(crate) fn output(t: &mut Transit<'_, '_, '_>) -> Step {
         t.destination = Destination::Onward(Egress { interface: tap, next });
         return ControlFlow::Continue(());
     }
-    match (t.bench.world.fib.route(&t.packet.addrs), t.sender) {
-        (Some(Target::Via(hop)), _) => onward(t, hop),
+    let addrs = nat64::towards(t, destination).unwrap_or(t.packet.addrs);
+    match (t.bench.world.fib.route(&addrs), t.sender) {
+        (Some(Target::Via(hop)), _) => onward(t, hop, addrs.dst()),
         (Some(Target::Broadcast), Sender::Box(tap)) => {
             let next = NextHop::Group(MacAddr::BROADCAST);
             t.destination = Destination::Onward(Egress { interface: tap, next });
@@ -81,8 +97,8 @@ fn to_box(t: &mut Transit<'_, '_, '_>, ingress: crate::ids::InterfaceId) -> Step
     ControlFlow::Continue(())
 }
 
-fn onward(t: &mut Transit<'_, '_, '_>, hop: Hop) -> Step {
-    let (interface, next) = (hop.interface, hop.gateway.unwrap_or(t.packet.addrs.dst()));
+fn onward(t: &mut Transit<'_, '_, '_>, hop: Hop, destination: IpAddr) -> Step {
+    let (interface, next) = (hop.interface, hop.gateway.unwrap_or(destination));
     t.destination = Destination::Onward(Egress { interface, next: NextHop::Neighbour(next) });
     t.bench.note(Told::Onward { interface, next: Some(next) });
     ControlFlow::Continue(())

@@ -10,7 +10,7 @@ use sluice_wire::build::IcmpError;
 use sluice_wire::{Addrs, icmp};
 
 use crate::pipeline::Step;
-use crate::stage::answer;
+use crate::stage::{answer, nat64};
 use crate::transit::{Destination, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, RpFilter};
@@ -28,7 +28,13 @@ pub(crate) fn check(t: &mut Transit<'_, '_, '_>) -> Step {
             let error = IcmpError::new(icmp::v6::UNREACHABLE, icmp::v6::BEYOND_SCOPE);
             return ControlFlow::Break(answer::error(t, error, DropReason::MartianSource));
         }
-        _ => {}
+        Addrs::V6 { src, .. } => {
+            let host = nat64::host(t.bench.world, src.into());
+            if host.is_ipv4() && t.bench.world.interfaces.kind(host) == AddressKind::Local {
+                return drop(DropReason::MartianSource);
+            }
+        }
+        Addrs::V4 { .. } => {}
     }
     reverse_path(t)
 }
@@ -42,7 +48,7 @@ fn reverse_path(t: &Transit<'_, '_, '_>) -> Step {
         RpFilter::Loose => None,
         RpFilter::Strict => Some(ingress),
     };
-    let source = t.packet.addrs.src();
+    let source = nat64::host(world, t.packet.addrs.src());
     let of_this_link = match source {
         IpAddr::V4(v4) => v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_unicast_link_local(),

@@ -104,7 +104,8 @@ impl Plans {
     }
 }
 
-/// Sends a packet on, or drops it, if it is one that is not tracked and need not be looked at; else None.
+/// Sends a packet on, or drops it, if it is one that is not tracked and need not be looked at; else None. To be asked only
+/// where `raw` has a rule that says NOTRACK ([`crate::ruleset::First`]).
 #[inline]
 pub(crate) fn forward(
     bench: &mut Bench<'_>,
@@ -113,7 +114,7 @@ pub(crate) fn forward(
     ingress: InterfaceId,
 ) -> Option<Verdict> {
     let world = bench.world;
-    if !world.ruleset.may_notrack() || !is_plain(world, packet) {
+    if !is_plain(world, packet) {
         return None;
     }
     // They may be RELATED to a packet that is not tracked.

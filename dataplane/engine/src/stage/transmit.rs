@@ -8,9 +8,9 @@ use sluice_wire::{MacAddr, destination};
 
 use crate::frame::Outlet;
 use crate::pipeline::End;
-use crate::stage::answer;
 use crate::stage::link::LinkHeader;
 use crate::stage::pieces::{self, Way};
+use crate::stage::{answer, nat};
 use crate::transit::{Egress, NextHop, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{NeighbourKey, NeighbourState};
@@ -28,6 +28,9 @@ pub(crate) fn transmit(t: &mut Transit<'_, '_, '_>) -> End {
             (MacAddr::ZERO, Outlet::Hold(key))
         }
         Station::Failed => {
+            if t.lost != 0 {
+                nat::undo(t);
+            }
             let error = IcmpError::host_unreachable(t.packet.family());
             return ControlFlow::Break(answer::error(t, error, DropReason::NeighbourFailed));
         }

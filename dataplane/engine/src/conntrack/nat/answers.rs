@@ -17,7 +17,7 @@ use crate::conntrack::info::{Direction, Status};
 use crate::conntrack::template::{Zone, ZoneId};
 use crate::conntrack::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds, Tuple};
 use crate::engine::EngineConfig;
-use crate::ids::WorkerId;
+use crate::ids::{Now, WorkerId};
 use crate::stage::admit::owner;
 
 /// This worker's part in the table.
@@ -168,6 +168,16 @@ impl Conntrack {
         } else {
             None
         }
+    }
+
+    /// Whether some flow, at whichever worker, has such an answer; with `quoted`, has sent such a packet. In zone 0 alone: which
+    /// one `raw` will say is not known yet.
+    pub fn awaits(&self, now: Now, packet: &Packet, quoted: bool) -> bool {
+        let Some(key) = self.key(packet, Zone::default()) else { return false };
+        let key = if quoted { key.reversed() } else { key };
+        let table = self.shared.answers.table();
+        self.find(now, &key).is_some()
+            || table.is_some_and(|table| self.owner_of(table, &key, Zone::default()).is_some())
     }
 
     /// Of an answer in its zone, or of what was announced in its own.

@@ -10,6 +10,7 @@
 //! | `choose` | which address and port a flow gets (the kernel's `get_unique_tuple`) |
 //! | `mapping`, `endpoints` | the same for all destinations, where a rule asks for that |
 //! | `blocks` | which ports are a subscriber's, by arithmetic alone |
+//! | `nat64` | who an IPv6 flow to an IPv4 host is there |
 //! | `translations` | where outward tuples lie, and who finds a flow by them |
 //! | `reservations`, `answers` | whose answers are whose, where there are several workers |
 //!
@@ -21,6 +22,7 @@ mod blocks;
 mod choose;
 mod endpoints;
 mod mapping;
+mod nat64;
 mod range;
 mod reservations;
 mod translations;
@@ -34,6 +36,7 @@ pub(super) use self::answers::Answers;
 pub use self::blocks::{Block, PortBlocks};
 pub(super) use self::choose::PortDraw;
 pub(super) use self::endpoints::{Endpoints, Slot};
+pub use self::nat64::Nat64;
 pub use self::range::NatRange;
 pub use self::reservations::Reservations;
 pub(super) use self::translations::Translations;

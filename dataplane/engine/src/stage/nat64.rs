@@ -1,0 +1,232 @@
+//! NAT64: IPv6 hosts speak to IPv4 hosts. What comes from an IPv4 host to a pool becomes IPv6 before anything else is done
+//! with it, and what goes to one becomes IPv4 when all else was done. In between there is nothing but a flow of IPv6
+//! whose source is translated: rules, tracker and counters do to its packets what they do to any other's.
+//!
+//! Both steps are arithmetic ([`siit`]); whose a packet is, the flow knows. So a packet from IPv4 that is no flow's is
+//! dropped where IPv6 would be routed, and a host of IPv6 that sends as if it were one of IPv4 is refused. Hairpins, from
+//! one IPv6 host by the pool to another, are refused too.
+//!
+//! Which rule asks for it is [`crate::stage::nat`]'s affair, as for all translations.
+//! Source: RFC 6146 sections 3.4 and 3.5, RFC 7915; docs/adr/0021.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+
+use sluice_wire::siit::{self, Cut, Refusal};
+use sluice_wire::{Addrs, Family, Packet, Transport, icmp, martian, quoted};
+
+use crate::conntrack::{Nat64, NatRange};
+use crate::frame::{Frame, Origin};
+use crate::pipeline::Step;
+use crate::reassembly::Reassembly;
+use crate::stage::admit;
+use crate::transit::{Bench, Egress, NextHop, Transit};
+use crate::verdict::{DropReason, Verdict};
+use crate::world::{AddressKind, World};
+
+/// Takes in a packet from the wire: one for a pool becomes IPv6, at the worker that has its flow.
+#[cold]
+pub(crate) fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, packet: &mut Packet) -> Step {
+    let all = bench.world.ruleset.nat64();
+    if let Addrs::V6 { src, .. } = packet.addrs {
+        let pretends = frame.origin == Origin::Wire && all.iter().any(|one| one.prefix().contains(src));
+        return if pretends { drop(DropReason::MartianSource) } else { ControlFlow::Continue(()) };
+    }
+    let Some(nat64) = answered(bench, packet, frame.bytes()) else { return ControlFlow::Continue(()) };
+    // The device's hash is that of IPv4.
+    frame.rss = None;
+    // It is handed over as it came, so that its Don't Fragment is not forgotten. An error, whose worker is found by what it
+    // quotes, may go as IPv6.
+    if frame.origin == Origin::Wire
+        && bench.workers > 1
+        && let Some(seen) = siit::seen_as_ipv6(packet, nat64.prefix())
+    {
+        let owner = admit::owner_of(bench, frame, &seen);
+        if owner != bench.worker {
+            return ControlFlow::Break(Verdict::HandOver(owner));
+        }
+    }
+    to_ipv6(frame, packet, nat64)
+}
+
+/// What a datagram from the wire is to its flow: IPv6, if it is for a pool.
+pub(crate) fn seen(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Packet {
+    let nat64 = answered(bench, packet, frame.bytes());
+    nat64.and_then(|nat64| siit::seen_as_ipv6(packet, nat64.prefix())).unwrap_or(*packet)
+}
+
+/// The pool that an IPv4 packet is an answer to, or an error about a packet of. A port of an address that is the router's
+/// too may be another flow's; so there the flow is looked for.
+fn answered<'a>(bench: &Bench<'a>, packet: &Packet, frame: &[u8]) -> Option<&'a Nat64> {
+    let (world, Addrs::V4 { dst, .. }) = (bench.world, packet.addrs) else { return None };
+    let all = world.ruleset.nat64();
+    if packet.fragment.is_part() || packet.malformed.is_some() || !all.iter().any(|one| one.lends(dst)) {
+        return None;
+    }
+    let is_error = icmp::is_error(packet);
+    let about = match is_error {
+        true => quoted(packet, frame).map(|quote| Packet {
+            addrs: quote.addrs,
+            protocol: quote.protocol,
+            transport: quote.transport,
+            ..*packet
+        })?,
+        false => *packet,
+    };
+    let port = lent_port(&about, is_error)?;
+    let nat64 = all.iter().find(|one| one.lends_port(dst, port))?;
+    if martian(&packet.addrs).is_some() || is_error && about.addrs.src() != IpAddr::V4(dst) {
+        return None;
+    }
+    if world.interfaces.kind_v4(dst) == AddressKind::Local {
+        let about = siit::seen_as_ipv6(&about, nat64.prefix())?;
+        return bench.conntrack.awaits(bench.now, &about, is_error).then_some(nat64);
+    }
+    Some(nat64)
+}
+
+/// The port of a pool that a packet from an IPv4 host is to, or that one which is `quoted` was from.
+fn lent_port(packet: &Packet, quoted: bool) -> Option<u16> {
+    match packet.transport {
+        Transport::Tcp { sport, dport, .. } | Transport::Udp { sport, dport } => {
+            Some(if quoted { sport } else { dport })
+        }
+        Transport::Icmp { kind: icmp::v4::ECHO_REPLY, id, .. } => Some(id),
+        Transport::Icmp { kind: icmp::v4::ECHO_REQUEST, id, .. } if quoted => Some(id),
+        _ => None,
+    }
+}
+
+fn to_ipv6(frame: &mut Frame<'_>, packet: &mut Packet, nat64: &Nat64) -> Step {
+    match siit::to_ipv6(frame.buffer, frame.start, packet, nat64.prefix()) {
+        Ok(start) => {
+            (frame.start, frame.len) = (start, packet.end);
+            ControlFlow::Continue(())
+        }
+        Err(refusal) => drop(reason(refusal)),
+    }
+}
+
+/// What the source of a flow becomes that a rule translates so.
+pub(crate) fn range(t: &Transit<'_, '_, '_>, nat64: &Nat64) -> ControlFlow<Verdict, NatRange> {
+    let refused = ControlFlow::Break(Verdict::Drop(DropReason::Nat64Refused));
+    let Addrs::V6 { src, dst } = t.packet.addrs else { return refused };
+    let translatable = matches!(
+        t.packet.transport,
+        Transport::Tcp { .. }
+            | Transport::Udp { .. }
+            | Transport::Icmpv6 { kind: icmp::v6::ECHO_REQUEST, .. }
+    );
+    let from_ipv4 = nat64.prefix().contains(src);
+    match nat64.prefix().extract(dst) {
+        Some(host) if from_ipv4 && nat64.lends(host) => {
+            ControlFlow::Break(Verdict::Drop(DropReason::Nat64Unmapped))
+        }
+        Some(host) if translatable && !from_ipv4 && nat64.reaches(host) => {
+            ControlFlow::Continue(nat64.range(src))
+        }
+        _ => refused,
+    }
+}
+
+/// Whether a packet is an answer to a pool's port that no flow has.
+pub(crate) fn is_unmapped(t: &Transit<'_, '_, '_>) -> bool {
+    let destination = t.packet.addrs.dst();
+    t.bench.world.ruleset.nat64().iter().any(|one| one.lent(destination).is_some())
+}
+
+/// The addresses by which a packet of a flow to an IPv4 host is routed towards `destination`, that host; None for any other.
+pub(crate) fn towards(t: &Transit<'_, '_, '_>, destination: IpAddr) -> Option<Addrs> {
+    let (source, IpAddr::V6(destination)) = (t.mapping?.source(), destination) else { return None };
+    t.bench.world.ruleset.nat64().iter().find_map(|one| {
+        let (src, dst) = (one.lent(source)?, one.prefix().extract(destination)?);
+        Some(Addrs::V4 { src, dst })
+    })
+}
+
+/// The IPv4 host that an address stands for, else the address.
+pub(crate) fn host(world: &World, address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    let host = world.ruleset.nat64().iter().find_map(|one| one.prefix().extract(v6));
+    host.map_or(address, IpAddr::V4)
+}
+
+/// Whether a packet of IPv6 is on its way to an IPv4 host.
+pub(crate) fn crosses(t: &Transit<'_, '_, '_>) -> bool {
+    let next = t.egress().map(|Egress { next, .. }| next);
+    t.packet.family() == Family::V6 && matches!(next, Some(NextHop::Neighbour(IpAddr::V4(_))))
+}
+
+/// Makes IPv4 of a packet that goes to an IPv4 host, behind all rules.
+#[inline]
+pub(crate) fn leave(t: &mut Transit<'_, '_, '_>) -> Step {
+    if crosses(t) { leave_as_ipv4(t) } else { ControlFlow::Continue(()) }
+}
+
+#[cold]
+fn leave_as_ipv4(t: &mut Transit<'_, '_, '_>) -> Step {
+    let before = t.packet.length();
+    let in_fragments = t.shape.is_some();
+    if let Err(reason) = to_ipv4(t.bench.world, t.bench.reassembly, t.frame, t.packet, in_fragments) {
+        return drop(reason);
+    }
+    t.lost = before.saturating_sub(t.packet.length());
+    if let Some(trace) = &mut t.bench.trace {
+        trace.became(t.packet);
+    }
+    ControlFlow::Continue(())
+}
+
+/// Makes IPv4 of a packet whose addresses are those of an IPv4 host and of a pool.
+///
+/// # Errors
+/// It has no counterpart.
+#[cold]
+pub(crate) fn to_ipv4(
+    world: &World,
+    ids: &mut Reassembly,
+    frame: &mut Frame<'_>,
+    packet: &mut Packet,
+    in_fragments: bool,
+) -> Result<(), DropReason> {
+    let (src, IpAddr::V6(dst)) = (packet.addrs.src(), packet.addrs.dst()) else {
+        return Err(DropReason::Nat64Refused);
+    };
+    let by = |one: &&Nat64| one.lent(src).is_some() && one.prefix().contains(dst);
+    let nat64 = world.ruleset.nat64().iter().find(by).ok_or(DropReason::Nat64Refused)?;
+    let cut = Cut { id: ids.fresh_id() as u16, in_fragments };
+    let start = siit::to_ipv4(frame.buffer, frame.start, packet, nat64.prefix(), cut).map_err(reason)?;
+    (frame.start, frame.len) = (start, packet.end);
+    Ok(())
+}
+
+/// Takes a packet back that left as IPv4, so that its sender can be told about it.
+pub(crate) fn undo(t: &mut Transit<'_, '_, '_>) {
+    let Addrs::V4 { src, .. } = t.packet.addrs else { return };
+    let port = match t.packet.transport {
+        Transport::Icmp { id, .. } => Some(id),
+        ref transport => transport.ports().map(|(sport, _)| sport),
+    };
+    let lends = |one: &&Nat64| port.is_some_and(|port| one.lends_port(src, port));
+    if let Some(nat64) = t.bench.world.ruleset.nat64().iter().find(lends) {
+        // What has no counterpart is not told about.
+        let _ = to_ipv6(t.frame, t.packet, nat64);
+        t.lost = 0;
+    }
+}
+
+/// How long a packet to an IPv4 host will be, in bytes.
+pub(crate) fn length_as_ipv4(packet: &Packet) -> u16 {
+    packet.end.saturating_sub(packet.l4).saturating_add(siit::IPV4_HEADER)
+}
+
+fn reason(refusal: Refusal) -> DropReason {
+    match refusal {
+        Refusal::NoRoom => DropReason::NoBuffer,
+        _ => DropReason::Nat64Refused,
+    }
+}
+
+fn drop(reason: DropReason) -> Step {
+    ControlFlow::Break(Verdict::Drop(reason))
+}
