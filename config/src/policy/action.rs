@@ -7,6 +7,7 @@ use crate::rate::Rate;
 use crate::system::TimeoutOverrides;
 
 use super::matches::PortRange;
+use super::nat64::Nat64;
 
 /// What becomes of a packet that no rule of a hook's chain decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub enum Action {
     Snat(NatTarget),
     /// Source translation to the address of the outgoing interface. Terminal in its hook.
     Masquerade(Masquerade),
+    /// To an IPv4 host that the destination stands for, from an address of a pool. Terminal in its hook.
+    Nat64(Nat64),
     /// Destination translation. Terminal in its hook.
     Dnat(NatTarget),
     /// Destination translation to the router itself, to these ports if given. Terminal in its hook.
@@ -77,6 +80,7 @@ impl Action {
             Self::Helper(_) => "helper",
             Self::Snat(_) => "snat",
             Self::Masquerade(_) => "masquerade",
+            Self::Nat64(_) => "nat64",
             Self::Dnat(_) => "dnat",
             Self::Redirect(_) => "redirect",
             Self::Zone(_) => "zone",

@@ -9,6 +9,7 @@ mod decode;
 mod lint;
 mod matches;
 mod names;
+mod nat64;
 mod packet;
 pub(crate) mod schema;
 
@@ -33,6 +34,7 @@ pub use matches::{
     AddrKind, AddrMatch, ConnLimit, CtDir, CtOrig, CtState, CtStatus, IcmpMatch, InterfaceMatch, Limit,
     LimitPer, MarkMatch, Matches, NumberRange, PortMatch, PortRange, TcpFlagsMatch,
 };
+pub use nat64::Nat64;
 pub use packet::{PolicyTest, TestPacket, TestVerdict};
 
 /// A policy file that has no errors.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluice_config::policy::{
-    Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, NatMapping, NatTarget,
-    PortBlocks as AskedBlocks, PortRange, Reject as AskedReject, Rule, Table,
+    Action as Asked, ChainPolicy, CtZone, Hook as At, HookChain, MarkSet as AskedMark, Nat64 as AskedNat64,
+    NatMapping, NatTarget, PortBlocks as AskedBlocks, PortRange, Reject as AskedReject, Rule, Table,
 };
 use sluice_config::{Diagnostics, IpRange, Policy, Span};
-use sluice_engine::conntrack::{NatRange, PortBlocks, Zone, ZoneId};
+use sluice_engine::conntrack::{Nat64, NatRange, PortBlocks, Zone, ZoneId};
 use sluice_engine::helper::Assigned;
 use sluice_engine::limit::{Limit, LimitPer};
 use sluice_engine::ruleset::{
@@ -125,6 +125,7 @@ impl Compiler<'_> {
                 Action::Helper(Assigned { helper: lower_helper(asked.helper), loose: asked.loose })
             }
             Asked::Snat(target) => Action::Translate(self.source(target, rule)?),
+            Asked::Nat64(asked) => Action::Translate(self.nat64(asked, rule)?),
             Asked::Dnat(target) => Action::Translate(Translate::Dnat(lower_nat(target))),
             Asked::Masquerade(asked) => Action::Translate(Translate::Masquerade(NatRange {
                 ports: lower_ports(asked.ports),
@@ -144,6 +145,17 @@ impl Compiler<'_> {
             self.problems.error(rule.action.span, Some(rule), message);
         }
         dealt.map(Translate::Blocks)
+    }
+
+    fn nat64(&mut self, asked: &AskedNat64, rule: &Rule) -> Option<Translate> {
+        let ports = (asked.ports.first, asked.ports.last);
+        let nat64 = asked.pool().and_then(|pool| Nat64::new(asked.prefix, pool, ports));
+        if nat64.is_none() {
+            // The decoder has looked already.
+            let message = "the pool has no IPv4 addresses".to_owned();
+            self.problems.error(rule.action.span, Some(rule), message);
+        }
+        nat64.map(Translate::Nat64)
     }
 
     fn chain(&mut self, name: &str, rule: &Rule) -> Option<ChainId> {

@@ -7,14 +7,15 @@
 //! Not here: the reverse path filter, sizes, TTL and neighbours, which the explanation says.
 
 pub(crate) mod has;
+mod translation;
 
 use std::net::IpAddr;
 
 use sluice_api::{ExplainedChain, ExplainedMatch, ExplainedRule, Explanation, Step};
 use sluice_config::policy::TestPacket;
-use sluice_engine::conntrack::{CtInfo, CtState, Direction, FlowRecord, LineOptions, NatRange, Status};
+use sluice_engine::conntrack::{CtInfo, CtState, Direction, FlowRecord, LineOptions, Status};
 use sluice_engine::ids::{InterfaceId, Now, WorkerId};
-use sluice_engine::ruleset::{Decision, Effects, Hook, Look, RuleId, Ruleset, Translate, View, Way};
+use sluice_engine::ruleset::{Decision, Effects, Hook, Look, RuleId, Ruleset, View, Way};
 use sluice_engine::world::fib::Target;
 use sluice_engine::world::{AddressKind, Fib, Interfaces};
 use sluice_wire::Packet;
@@ -266,29 +267,7 @@ impl Passage<'_> {
             let alike = self.packet.addrs.dst().is_ipv4();
             interface.addresses.iter().map(|(own, _)| *own).find(|own| own.is_ipv4() == alike)
         };
-        let what = match how {
-            Translate::Snat(range) => format!("source becomes {}", pool(range)),
-            Translate::Masquerade(range) => match own(self.egress) {
-                Some(own) => {
-                    format!("source becomes {}", pool(&NatRange { addresses: Some((own, own)), ..*range }))
-                }
-                None => "source would become an address of the interface, which has none".to_owned(),
-            },
-            Translate::Blocks(blocks) => match blocks.range(self.packet.addrs.src()) {
-                Some(range) => format!("source becomes {}", pool(&range)),
-                None => "the sender is no subscriber: it is dropped".to_owned(),
-            },
-            Translate::Dnat(range) => format!("destination becomes {}", pool(range)),
-            Translate::Redirect(ports) => match own(self.ingress) {
-                Some(own) => {
-                    format!(
-                        "destination becomes {}",
-                        pool(&NatRange { ports: *ports, ..NatRange::address(own) })
-                    )
-                }
-                None => "destination would become an address of the interface, which has none".to_owned(),
-            },
-        };
+        let what = translation::told(how, &self.packet, own(self.ingress), own(self.egress));
         self.say(what);
         if let Some(changed) = nat::translated(how, &self.packet, self.explain.interfaces, self.ingress) {
             self.packet = changed;
@@ -306,7 +285,8 @@ impl Passage<'_> {
     fn route(&mut self, out: Option<InterfaceId>) -> Result<Option<(String, String)>, String> {
         let dst = self.packet.addrs.dst();
         let for_us = self.explain.interfaces.kind(dst) != AddressKind::Routed;
-        let found = self.explain.fib.and_then(|fib| fib.route(&self.packet.addrs));
+        let addrs = nat::routed_by(self.explain.ruleset, self.packet.addrs);
+        let found = self.explain.fib.and_then(|fib| fib.route(&addrs));
         let hop = match found {
             Some(Target::Via(hop)) => Some(hop),
             _ => None,
@@ -353,22 +333,6 @@ fn of_flow(live: &OfFlow) -> CtInfo {
     let original = crate::recheck::original(&flow.original);
     let (direction, helper) = (live.direction, flow.announced_by);
     CtInfo { state, direction, status: flow.status, mark: flow.mark, original, helper }
-}
-
-fn pool(range: &NatRange) -> String {
-    let addresses =
-        range.addresses.map(
-            |(first, last)| {
-                if first == last { first.to_string() } else { format!("one of {first}-{last}") }
-            },
-        );
-    let ports = range.ports.map(|(first, last)| match first == last {
-        true => format!("port {first}"),
-        false => format!("a port of {first}-{last}"),
-    });
-    let lasting = range.endpoint_independent.then(|| "the same for all destinations".to_owned());
-    let all = [addresses, ports, lasting].into_iter().flatten().collect::<Vec<_>>();
-    all.join(", ")
 }
 
 fn told(ruleset: &Ruleset, look: &Look, view: &View<'_>) -> ExplainedRule {

@@ -2,12 +2,12 @@
 
 use std::fmt::{Display, Write};
 
-use sluice_config::Spanned;
 use sluice_config::policy::{
     Action, AddrKind, AddrMatch, AssignedHelper, CtDir, CtState, CtStatus, CtTimeout, CtZone, IcmpCode,
-    IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Masquerade, Matches, NatMapping, NatTarget, Notrack,
-    NumberRange, PortMatch, Reject, RejectReason, Rule,
+    IcmpMatch, Icmpv6Code, LimitPer, MarkMatch, MarkSet, Masquerade, Matches, Nat64, NatMapping, NatTarget,
+    Notrack, NumberRange, PortMatch, Reject, RejectReason, Rule,
 };
+use sluice_config::{IpRange, Spanned};
 use sluice_wire::Family;
 
 /// Matches and action of a rule, without name and comment: `proto: tcp, dport: [22, 80-90], action: accept`.
@@ -141,7 +141,14 @@ fn action(action: &Action) -> String {
             mapping(how.mapping, &mut fields);
             format!("{{{name}: {{{}}}}}", fields.text)
         }
-        Action::Redirect(Some(ports)) => format!("{{{name}: {}}}", ports),
+        Action::Nat64(Nat64 { to, ports, prefix }) => {
+            let mut fields = Fields::default();
+            fields.put("to", quoted(&range(*to)));
+            fields.put("port", ports);
+            fields.put("prefix", quoted(&format!("{}/{}", prefix.address(), prefix.length())));
+            format!("{{{name}: {{{}}}}}", fields.text)
+        }
+        Action::Redirect(Some(ports)) => format!("{{{name}: {ports}}}"),
         Action::Zone(CtZone::Both(id)) => format!("{{{name}: {id}}}"),
         Action::Zone(CtZone::Original(id)) => format!("{{{name}: {{original: {id}}}}}"),
         Action::Zone(CtZone::Reply(id)) => format!("{{{name}: {{reply: {id}}}}}"),
@@ -261,8 +268,7 @@ fn masked(value: u32, mask: u32) -> String {
 fn nat(target: &NatTarget) -> String {
     let mut fields = Fields::default();
     if let Some(to) = target.addr {
-        let one = to.first() == to.last();
-        fields.put("to", quoted(&if one { to.first().to_string() } else { to.to_string() }));
+        fields.put("to", quoted(&range(to)));
     }
     if let Some(prefix) = target.prefix {
         fields.put("prefix", quoted(&prefix.to_string()));
@@ -275,6 +281,10 @@ fn nat(target: &NatTarget) -> String {
         fields.put("blocks", format!("{{of: {}, size: {}}}", quoted(&blocks.of.to_string()), blocks.size));
     }
     fields.text
+}
+
+fn range(range: IpRange) -> String {
+    if range.first() == range.last() { range.first().to_string() } else { range.to_string() }
 }
 
 /// Said where it is not what goes without saying.

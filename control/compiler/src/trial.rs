@@ -164,7 +164,7 @@ impl Lab<'_> {
         // Where it goes is asked of the packet as it is routed.
         let trial = Trial { ruleset: self.ruleset, interfaces: &known.interfaces, ingress, egress: None };
         let as_routed = trial.translated(packet, &test.packet);
-        let addrs = as_routed.addrs;
+        let addrs = nat::routed_by(self.ruleset, as_routed.addrs);
         let dst = addrs.dst();
         let for_us = known.interfaces.kind(dst) != AddressKind::Routed;
         let way = match (ingress, out) {

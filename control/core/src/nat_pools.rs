@@ -8,7 +8,7 @@
 //! by. `snat` to a prefix is none, since there every source has one of its own. One port serves flows to any number of
 //! destinations, so that a pool with all ports in use still takes flows to others; but from there on some are refused.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +75,18 @@ struct Pool {
     /// Both included, of one family.
     addresses: Vec<(IpAddr, IpAddr)>,
     ports: Option<(u16, u16)>,
-    /// The addresses are those of an interface, of which only some are lent.
-    is_lent: bool,
+    of: Of,
+}
+
+/// Whose a pool's addresses are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Of {
+    /// The rule's: all of them.
+    Rule,
+    /// An interface's, of which only some are lent.
+    Interface,
+    /// Those of IPv6 that stand for these in flows to IPv4 hosts.
+    Ipv4((Ipv4Addr, Ipv4Addr)),
 }
 
 impl Control {
@@ -126,7 +136,7 @@ fn pools(world: &World) -> Vec<Pool> {
                     interface: String::new(),
                     addresses: vec![addresses],
                     ports: range.ports,
-                    is_lent: false,
+                    of: Of::Rule,
                 }));
             }
             Translate::Blocks(blocks) => pools.push(Pool {
@@ -134,7 +144,14 @@ fn pools(world: &World) -> Vec<Pool> {
                 interface: String::new(),
                 addresses: vec![blocks.addresses()],
                 ports: Some(blocks.ports()),
-                is_lent: false,
+                of: Of::Rule,
+            }),
+            Translate::Nat64(nat64) => pools.push(Pool {
+                rule: label(info),
+                interface: String::new(),
+                addresses: vec![nat64.addresses()],
+                ports: Some(nat64.ports()),
+                of: Of::Ipv4(nat64.pool()),
             }),
             Translate::Masquerade(range) => {
                 let left =
@@ -147,7 +164,7 @@ fn pools(world: &World) -> Vec<Pool> {
                         interface: interface.name.clone(),
                         addresses,
                         ports: range.ports,
-                        is_lent: true,
+                        of: Of::Interface,
                     }));
                 }
             }
@@ -169,20 +186,25 @@ impl Pool {
     /// Its use, protocol by protocol.
     fn used(&self, counted: &Translations) -> Vec<Used> {
         let is_v4 = self.addresses.first().is_some_and(|(first, _)| first.is_ipv4());
+        let is_nat64 = matches!(self.of, Of::Ipv4(_));
         let icmp = if is_v4 { Protocol::ICMP } else { Protocol::ICMPV6 };
         let among = self.ports.unwrap_or(PORTS);
-        // A rule that names ports does not hold for protocols without.
-        let identifiers = self.ports.is_none().then_some(("icmp", icmp, (0, u16::MAX)));
+        // A rule that names ports does not hold for protocols without, but for NAT64's.
+        let identifiers = match self.ports {
+            None => Some((0, u16::MAX)),
+            ports => ports.filter(|_| is_nat64),
+        };
+        let identifiers = identifiers.map(|among| ("icmp", icmp, among));
         let protocols = [("tcp", Protocol::TCP, among), ("udp", Protocol::UDP, among)];
         let protocols = protocols.into_iter().chain(identifiers);
         let of_protocol = |(name, protocol, among): (&'static str, Protocol, (u16, u16))| {
             let found = self.addresses.iter().map(|of| counted.used(protocol, *of, among));
             let (addresses, used) = found.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-            let addresses = if self.is_lent { addresses.max(1) as f64 } else { self.width() };
+            let addresses = if self.of == Of::Interface { addresses.max(1) as f64 } else { self.width() };
             Used {
                 pool: self.rule.clone(),
                 interface: self.interface.clone(),
-                family: if is_v4 { "ipv4" } else { "ipv6" },
+                family: if is_v4 || is_nat64 { "ipv4" } else { "ipv6" },
                 protocol: name,
                 ports: addresses * (f64::from(among.1) - f64::from(among.0) + 1.0),
                 used,
@@ -202,7 +224,10 @@ impl Pool {
             }
             _ => 0.0,
         };
-        self.addresses.iter().map(one).sum()
+        match self.of {
+            Of::Ipv4((first, last)) => one(&(first.into(), last.into())),
+            Of::Rule | Of::Interface => self.addresses.iter().map(one).sum(),
+        }
     }
 }
 
@@ -210,18 +235,23 @@ impl Pool {
 mod tests {
     use super::*;
 
-    fn pool(first: &str, last: &str, ports: Option<(u16, u16)>, is_lent: bool) -> Pool {
+    fn pool(first: &str, last: &str, ports: Option<(u16, u16)>, of: Of) -> Pool {
         let addresses = vec![(first.parse().unwrap(), last.parse().unwrap())];
-        Pool { rule: "out".into(), interface: String::new(), addresses, ports, is_lent }
+        Pool { rule: "out".into(), interface: String::new(), addresses, ports, of }
     }
 
     #[test]
     fn a_pool_is_as_large_as_its_addresses_and_ports() {
+        let nat64 = Of::Ipv4((Ipv4Addr::new(192, 0, 2, 0), Ipv4Addr::new(192, 0, 2, 3)));
         let cases = [
-            (pool("192.0.2.0", "192.0.2.3", None, false), ("ipv4", 4.0 * 64_512.0, Some(4.0 * 65_536.0))),
-            (pool("192.0.2.9", "192.0.2.9", Some((5000, 5099)), false), ("ipv4", 100.0, None)),
-            (pool("2001:db8::", "2001:db8::ff", Some((1, 2)), false), ("ipv6", 512.0, None)),
-            (pool("192.0.2.1", "192.0.2.1", None, true), ("ipv4", 64_512.0, Some(65_536.0))),
+            (pool("192.0.2.0", "192.0.2.3", None, Of::Rule), ("ipv4", 4.0 * 64_512.0, Some(4.0 * 65_536.0))),
+            (pool("192.0.2.9", "192.0.2.9", Some((5000, 5099)), Of::Rule), ("ipv4", 100.0, None)),
+            (pool("2001:db8::", "2001:db8::ff", Some((1, 2)), Of::Rule), ("ipv6", 512.0, None)),
+            (pool("192.0.2.1", "192.0.2.1", None, Of::Interface), ("ipv4", 64_512.0, Some(65_536.0))),
+            (
+                pool("64:ff9b::c000:200", "64:ff9b::c000:203", Some((1, 100)), nat64),
+                ("ipv4", 400.0, Some(400.0)),
+            ),
         ];
         for (pool, (family, ports, identifiers)) in cases {
             let used = pool.used(&Translations::default());

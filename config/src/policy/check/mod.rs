@@ -4,7 +4,7 @@ mod jumps;
 mod names;
 mod places;
 
-use super::Policy;
+use super::{Policy, nat64};
 use crate::decode::Reader;
 use crate::system::InterfaceNames;
 
@@ -19,6 +19,7 @@ pub(super) fn policy(
     jumps::loops(reader, &policy);
     jumps::resolve(&mut policy);
     places::check(reader, &policy);
+    nat64::check(reader, &policy);
     reader.rule = None;
     policy
 }

@@ -37,6 +37,9 @@ fn allowed(action: &Action, table: Table, hook: Hook) -> Result<(), &'static str
         Action::Snat(_) | Action::Masquerade(_) => {
             (table == Table::Nat && hook == Hook::Postrouting, "it belongs into nat.postrouting")
         }
+        Action::Nat64(_) => {
+            (table == Table::Nat && hook == Hook::Prerouting, "it belongs into nat.prerouting")
+        }
         Action::Dnat(_) | Action::Redirect(_) => {
             (table == Table::Nat && hook != Hook::Postrouting, "it belongs into nat.prerouting or nat.output")
         }

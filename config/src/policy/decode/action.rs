@@ -3,7 +3,7 @@
 use sluice_wire::{Family, Protocol};
 
 use super::matches::{helper, value_and_mask};
-use super::nat;
+use super::{nat, nat64};
 use crate::decode::{Reader, nearest, number};
 use crate::diagnostics::ValueError;
 use crate::policy::action::{
@@ -15,7 +15,7 @@ use crate::source::Spanned;
 use crate::system::TimeoutOverrides;
 use crate::yaml::{Key, Node, Value};
 
-pub(in crate::policy) const NAMES: [&str; 18] = [
+pub(in crate::policy) const NAMES: [&str; 19] = [
     "accept",
     "drop",
     "reject",
@@ -26,6 +26,7 @@ pub(in crate::policy) const NAMES: [&str; 18] = [
     "helper",
     "snat",
     "masquerade",
+    "nat64",
     "dnat",
     "redirect",
     "zone",
@@ -74,6 +75,7 @@ pub(super) fn imply(action: &Spanned<Action>, matches: &mut Matches) {
             matches.proto.get_or_insert_with(|| vec![Protocol::TCP]);
             return;
         }
+        Action::Nat64(wanted) => return nat64::imply(wanted, action.span, matches),
         Action::Reject(Reject::Icmp(_)) => Family::V4,
         Action::Reject(Reject::Icmpv6(_)) => Family::V6,
         Action::Snat(NatTarget { addr: Some(addr), .. })
@@ -124,6 +126,7 @@ fn with_value<'a>(reader: &mut Reader<'a>, key: &Key<'a>, node: &Node<'a>) -> Op
         "goto" => name(reader).map(Action::Goto),
         "helper" => assigned_helper(reader, node).map(Action::Helper),
         "snat" => nat::source(reader, node, &what).map(Action::Snat),
+        "nat64" => nat64::nat64(reader, node, &what).map(Action::Nat64),
         "dnat" => nat::destination(reader, node, &what).map(Action::Dnat),
         "masquerade" => nat::masquerade(reader, node, &what).map(Action::Masquerade),
         "redirect" => match &node.value {

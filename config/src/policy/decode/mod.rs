@@ -4,6 +4,7 @@
 pub(super) mod action;
 pub(super) mod matches;
 pub(super) mod nat;
+mod nat64;
 pub(super) mod packet;
 mod set;
 mod together;
@@ -216,6 +217,7 @@ impl Rules<'_> {
             };
             together::check(reader, &rule, &self.families, place);
             nat::check(reader, &rule, place);
+            nat64::check(reader, &rule, place);
             action::imply(&rule.action, &mut rule.matches);
         }
         Some(rule)

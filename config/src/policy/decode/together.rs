@@ -10,7 +10,7 @@ use sluice_wire::{Family, Protocol};
 use crate::decode::Reader;
 use crate::policy::action::{Action, Masquerade, Reject};
 use crate::policy::matches::{AddrMatch, CtState, Matches};
-use crate::policy::{Rule, Set, SetElements};
+use crate::policy::{Nat64, Rule, Set, SetElements};
 use crate::source::{Span, Spanned};
 
 /// A set of families: bit 0 for IPv4, bit 1 for IPv6.
@@ -194,6 +194,7 @@ fn by_action(action: &Action, found: &mut Vec<Narrowing>) {
             let ports = target.ports.is_some() && target.blocks.is_none();
             add(families, if ports { Protocols::of(&PORTS) } else { Protocols::ALL });
         }
+        Action::Nat64(_) => add(bit(Family::V6), Protocols::of(&Nat64::PROTOCOLS)),
         Action::Redirect(Some(_)) | Action::Masquerade(Masquerade { ports: Some(_), .. }) => {
             add(BOTH, Protocols::of(&PORTS));
         }

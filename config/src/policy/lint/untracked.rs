@@ -21,7 +21,11 @@ pub(super) fn check(reader: &mut Reader<'_>, policy: &Policy) {
         for rule in chain.rules.iter().take(MAX_RULES) {
             let what = match &rule.action.value {
                 Action::Helper(_) => "a helper",
-                Action::Snat(_) | Action::Masquerade(_) | Action::Dnat(_) | Action::Redirect(_) => "NAT",
+                Action::Snat(_)
+                | Action::Masquerade(_)
+                | Action::Nat64(_)
+                | Action::Dnat(_)
+                | Action::Redirect(_) => "NAT",
                 _ => continue,
             };
             let seen = routed(rule, chain.hook);

@@ -112,7 +112,7 @@ const fn v(
 }
 
 /// Every action, in the order of the decoder's table.
-pub(crate) const ACTIONS: [Act; 18] = [
+pub(crate) const ACTIONS: [Act; 19] = [
     a("accept", "all", "the packet passes this hook; terminal", &["accept"]),
     a("drop", "all", "the packet is dropped; terminal", &["drop"]),
     a(
@@ -163,6 +163,16 @@ pub(crate) const ACTIONS: [Act; 18] = [
         "nat.postrouting",
         "the address of the interface as source; terminal there",
         &["masquerade", "{masquerade: {port: 1024-65535}}", "{masquerade: {mapping: endpoint-independent}}"],
+    ),
+    v(
+        "nat64",
+        "nat.prerouting",
+        "from IPv6 to the IPv4 host that the destination stands for, as one of these addresses; terminal there",
+        &[
+            "{nat64: 203.0.113.9}",
+            "{nat64: {to: 203.0.113.8/30, port: 20000-65535}}",
+            "{nat64: {to: 203.0.113.9, prefix: \"2001:db8:64::/96\"}}",
+        ],
     ),
     v(
         "dnat",

@@ -255,6 +255,11 @@ fn with_value(name: &str) -> Option<Value> {
             let blocks = ("blocks", "ports dealt out: the same to each subscriber for ever", dealt);
             json!({"anyOf": [text(), map([to(), port(), own(), mapping(), blocks])]})
         }
+        "nat64" => {
+            let prefix = ("prefix", "what stands for IPv4 (RFC 6052); 64:ff9b::/96 unless given", prefix());
+            let pool = ("to", "the pool: an address or a range of IPv4 addresses", text());
+            json!({"anyOf": [text(), map_with(&["to"], [pool, port(), prefix])]})
+        }
         "dnat" => json!({"anyOf": [text(), map([to(), port(), own()])]}),
         "masquerade" => map([port(), mapping()]),
         "redirect" => json!({"anyOf": [ports(), map([port()])]}),

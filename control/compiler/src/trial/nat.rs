@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use sluice_engine::ids::InterfaceId;
-use sluice_engine::ruleset::Translate;
+use sluice_engine::ruleset::{Ruleset, Translate};
 use sluice_engine::world::Interfaces;
-use sluice_wire::{Packet, Transport};
+use sluice_wire::{Addrs, Packet, Transport};
 
 /// The packet with its new destination; None if the rule has none for it.
 pub(crate) fn translated(
@@ -18,7 +18,9 @@ pub(crate) fn translated(
     let address = match how {
         Translate::Dnat(range) => range.of(packet.addrs.dst()).addresses.map(|(first, _)| first),
         Translate::Redirect(_) => own(interfaces, ingress?, packet.addrs.dst()),
-        Translate::Snat(_) | Translate::Masquerade(_) | Translate::Blocks(_) => return None,
+        Translate::Snat(_) | Translate::Masquerade(_) | Translate::Blocks(_) | Translate::Nat64(_) => {
+            return None;
+        }
     };
     let mut changed = *packet;
     if let Some(address) = address {
@@ -28,6 +30,16 @@ pub(crate) fn translated(
         set_port(&mut changed.transport, |port| if (first..=last).contains(&port) { port } else { first });
     }
     Some(changed)
+}
+
+/// The addresses that a packet is routed by: to a host of IPv4, where a prefix of NAT64 stands for it.
+pub(crate) fn routed_by(ruleset: &Ruleset, addrs: Addrs) -> Addrs {
+    let Addrs::V6 { dst, .. } = addrs else { return addrs };
+    let host = ruleset.nat64().iter().find_map(|nat64| {
+        let dst = nat64.prefix().extract(dst).filter(|host| nat64.reaches(*host))?;
+        Some(Addrs::V4 { src: nat64.pool().0, dst })
+    });
+    host.unwrap_or(addrs)
 }
 
 fn own(interfaces: &Interfaces, ingress: InterfaceId, alike: IpAddr) -> Option<IpAddr> {

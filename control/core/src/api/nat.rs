@@ -1,5 +1,6 @@
 //! What translations use: translated flows, counted as they come from the workers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -28,12 +29,18 @@ pub(super) async fn nat(State(control): Shared) -> Answer<api::Nat> {
         let of = |counters: &[_; DropReason::COUNT]| counters.get(reason as usize).map_or(0, Counter::get);
         control.counters.iter().map(|worker| of(&worker.drops) + of(&worker.local_drops)).sum()
     };
+    let world = control.publisher.world();
+    // Of flows to IPv4 hosts, whom they see.
+    let outer = |address: IpAddr| {
+        let lent = world.ruleset.nat64().iter().find_map(|nat64| nat64.lent(address));
+        lent.map_or(address, IpAddr::V4)
+    };
     Ok(Json(api::Nat {
         sources: counted
             .sources()
             .into_iter()
             .map(|((address, protocol), flows, ports)| api::NatSource {
-                address: address.to_string(),
+                address: outer(address).to_string(),
                 protocol: protocol_text(protocol),
                 flows,
                 ports,
