@@ -86,3 +86,91 @@ impl Taker<'_> {
             && other.ports.first <= self.ports.last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::AddrMatch;
+
+    fn policy(hook: &str, rules: &str) -> Result<Policy, String> {
+        let text = format!("nat: {{{hook}: [{rules}]}}");
+        let read = Policy::parse("policy.yaml", &text, None);
+        read.map(|(policy, _)| policy).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn short_and_long() {
+        for (action, to, ports, prefix) in [
+            ("203.0.113.9", "203.0.113.9", (1024, 65535), "64:ff9b::/96"),
+            ("{to: 203.0.113.8/30}", "203.0.113.8-203.0.113.11", (1024, 65535), "64:ff9b::/96"),
+            (
+                "{to: 203.0.113.9, port: 20000-29999, prefix: '2001:db8:64::/64'}",
+                "203.0.113.9",
+                (20000, 29999),
+                "2001:db8:64::/64",
+            ),
+        ] {
+            let policy = policy("prerouting", &format!("{{action: {{nat64: {action}}}}}")).unwrap();
+            let rule = &policy.hooks[0].rules[0];
+            let Action::Nat64(nat64) = &rule.action.value else { panic!("{rule:?}") };
+            assert_eq!(nat64.to, to.parse().unwrap(), "{action}");
+            assert_eq!((nat64.ports.first, nat64.ports.last), ports, "{action}");
+            let hosts = AddrMatch::Prefix(prefix.parse().unwrap());
+            assert_eq!(rule.matches.dst.as_ref().unwrap()[0].value, hosts, "it is for what it can translate");
+            assert_eq!(rule.matches.proto.as_deref(), Some(&Nat64::PROTOCOLS[..]));
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let with = |fields: &str| format!("{{action: {{nat64: {{{fields}}}}}}}");
+        let two = |second: &str| format!("{{action: {{nat64: 203.0.113.9}}}}, {second}");
+        for (hook, rules, expected) in [
+            ("postrouting", with("to: 203.0.113.9"), "it belongs into nat.prerouting"),
+            ("prerouting", with("port: 1-9"), "`nat64` needs `to`"),
+            ("prerouting", with("to: '2001:db8::1'"), "`nat64` gives IPv4 addresses"),
+            ("prerouting", with("to: 203.0.113.9, prefix: '2001:db8::/33'"), "cannot stand for IPv4"),
+            ("prerouting", with("to: 203.0.113.9, prefix: 10.0.0.0/8"), "cannot stand for IPv4"),
+            ("prerouting", with("to: 203.0.113.9, prefix: '2001:db8:0:0:100::/96'"), "cannot stand for IPv4"),
+            (
+                "prerouting",
+                "{dst: '2001:db8::/32', action: {nat64: 203.0.113.9}}".to_owned(),
+                "`nat64` is for 64:ff9b::/96: `dst` must lie in it, or be left out",
+            ),
+            ("prerouting", "{family: ipv4, action: {nat64: 203.0.113.9}}".to_owned(), "can never hold"),
+            (
+                "prerouting",
+                two("{action: {nat64: {to: 203.0.113.8/30, prefix: '2001:db8::/96'}}}"),
+                "nobody could tell whose an answer is",
+            ),
+        ] {
+            let found = policy(hook, &rules).unwrap_err();
+            assert!(found.contains(expected), "{rules}\n{found}");
+        }
+        // Other ports, or the same prefix for others, are no clash.
+        for second in [
+            "{in: lan, action: {nat64: {to: 203.0.113.9}}}",
+            "{action: {nat64: {to: 203.0.113.7, prefix: '2001:db8::/96'}}}",
+        ] {
+            policy("prerouting", &two(second)).unwrap_or_else(|errors| panic!("{second}\n{errors}"));
+        }
+    }
+
+    #[test]
+    fn what_ipv4_speaks_from_is_not_given_twice() {
+        let text = |snat: &str| {
+            format!(
+                "nat: {{prerouting: [{{action: {{nat64: {{to: 203.0.113.9, port: 40000-65535}}}}}}], postrouting: [{{action: {{snat: {{{snat}}}}}}}]}}"
+            )
+        };
+        for (snat, good) in [
+            ("to: 203.0.113.9", false),
+            ("to: 203.0.113.0/24, port: 1024-40000", false),
+            ("to: 203.0.113.9, port: 1024-39999", true),
+            ("to: 203.0.113.8", true),
+            ("to: '2001:db8::1'", true),
+        ] {
+            assert_eq!(Policy::parse("policy.yaml", &text(snat), None).is_ok(), good, "{snat}");
+        }
+    }
+}

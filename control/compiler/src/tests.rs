@@ -210,6 +210,17 @@ fn rules_are_shown_as_they_are_written() {
 }
 
 #[test]
+fn nat64_is_shown_with_what_goes_without_saying() {
+    let policy = policy("nat: {prerouting: [{in: a, action: {nat64: 192.0.2.1}}]}");
+    let compiled = compile(&policy, &Names::as_given(&policy), 1).unwrap_or_else(|errors| panic!("{errors}"));
+    let action = "action: {nat64: {to: 192.0.2.1, port: 1024-65535, prefix: \"64:ff9b::/96\"}}";
+    let text = &compiled.ruleset.rules()[0].text;
+    assert!(text.ends_with(action), "{text}");
+    assert_eq!(compiled.ruleset.nat64().len(), 1);
+    assert!(compiled.ruleset.lends_endpoints());
+}
+
+#[test]
 fn translations_are_shown_as_they_are_written() {
     for action in [
         "masquerade",

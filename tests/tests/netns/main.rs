@@ -19,6 +19,7 @@ mod lifecycle;
 mod mapping;
 mod metrics;
 mod nat;
+mod nat64;
 mod policy;
 mod prometheus;
 mod remote;
