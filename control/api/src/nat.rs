@@ -43,3 +43,16 @@ pub struct NatDestination {
     /// Flows.
     pub flows: u64,
 }
+
+/// `GET /v1/nat/owner/ADDRESS/PORT`: who has a port of an outer address, for each rule that deals it out in blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortOwner {
+    /// The rule's name, else its place.
+    pub rule: String,
+    /// Whose it is.
+    pub subscriber: String,
+    /// The first port of his block.
+    pub first: u16,
+    /// The last one.
+    pub last: u16,
+}

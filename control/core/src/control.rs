@@ -312,7 +312,8 @@ impl Control {
             }
         };
         let line = log_line(record, &prefix, &self.publisher.world().interfaces);
-        self.log_output.write(unix_seconds(), &line, About { rule: &rule, prefix: &prefix });
+        let must = matches!(record.cause, LogCause::Block { .. });
+        self.log_output.write(unix_seconds(), &line, About { rule: &rule, prefix: &prefix, must });
     }
 
     /// A rule's name, or else its chain and place, and what its lines begin with.

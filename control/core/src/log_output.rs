@@ -35,6 +35,8 @@ pub(crate) struct About<'a> {
     pub(crate) rule: &'a str,
     /// What the line begins with.
     pub(crate) prefix: &'a str,
+    /// Whether it is written however many lines came before: who had a port must be known.
+    pub(crate) must: bool,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +67,10 @@ impl LogOutput {
 
     /// Writes a line, unless there were enough; `second` in seconds since 1970.
     pub(crate) fn write(&self, second: u64, line: &str, about: About<'_>) {
-        let (passes, left_out) = locked(&self.gate).pass(second);
+        let (passes, left_out) = match about.must {
+            true => (true, 0),
+            false => locked(&self.gate).pass(second),
+        };
         if left_out > 0 {
             tracing::warn!(target: "sluice::log", "{left_out} lines were left out: more than {RATE} came in a second");
         }
@@ -139,7 +144,7 @@ mod tests {
     #[test]
     fn a_line_is_taken_apart_behind_its_prefix() {
         let line = "SRC=me IN=lan OUT= SRC=10.0.0.9 DST=192.0.2.7 LEN=31 DF PROTO=UDP SPT=5 DPT=53 LEN=11";
-        let fields = fields(line, About { rule: "dns", prefix: "SRC=me " });
+        let fields = fields(line, About { rule: "dns", prefix: "SRC=me ", must: false });
         let expected = [
             ("MESSAGE", line),
             ("PRIORITY", "6"),

@@ -80,7 +80,8 @@ fn speaks(workers: usize) {
     let flows = daemon.ask(&["conntrack", "list", "-f", "ipv6", "-p", "tcp", "--dport", "80"]);
     assert!(flows.contains(&format!("dst={CALLED} ")) && flows.contains("dst=64:ff9b:1::a02:1 "), "{flows}");
     assert!(daemon.ask(&["show", "nat"]).contains("10.2.0.1"), "as IPv4 hosts see it");
-    let asked = ["explain", "--in", "lan", "--src", "fd00:1::2", "--dst", CALLED, "--proto", "udp", "--dport", "53"];
+    let asked =
+        ["explain", "--in", "lan", "--src", "fd00:1::2", "--dst", CALLED, "--proto", "udp", "--dport", "53"];
     let told = daemon.ask(&asked);
     assert!(told.contains("it becomes IPv4 to 10.2.0.2, source 10.2.0.1, a port of 40000-65535"), "{told}");
     // What no flow has is the router's own: nothing listens there, and the policy drops it.

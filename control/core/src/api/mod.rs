@@ -99,6 +99,7 @@ fn questions() -> Router<Arc<Control>> {
         .route("/v1/workers", get(show::workers))
         .route("/v1/drops", get(show::drops))
         .route("/v1/nat", get(nat::nat))
+        .route("/v1/nat/owner/{address}/{port}", get(nat::owner))
         .route("/v1/sets", get(show::sets))
         .route("/v1/sets/{name}", get(show::set))
         .route("/v1/explain", post(explain))

@@ -1,9 +1,9 @@
 //! What translations use: translated flows, counted as they come from the workers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use sluice_api as api;
 use sluice_engine::conntrack::{FlowFilter, Status};
 use sluice_engine::counters::Counter;
@@ -60,6 +60,13 @@ pub(super) async fn nat(State(control): Shared) -> Answer<api::Nat> {
         exhausted: drops(DropReason::NatExhausted),
         no_address: drops(DropReason::NatNoAddress),
     }))
+}
+
+pub(super) async fn owner(
+    State(control): Shared,
+    Path((address, port)): Path<(Ipv4Addr, u16)>,
+) -> Answer<Vec<api::PortOwner>> {
+    Ok(Json(sluice_compiler::port_owners(&control.publisher.world().ruleset, address, port)))
 }
 
 fn end_text((address, port): End) -> String {

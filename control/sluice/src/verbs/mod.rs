@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod manual;
+pub(crate) mod owner;
 pub(crate) mod policy;
 pub(crate) mod schema;
 pub(crate) mod set;

@@ -1,5 +1,7 @@
 //! `sluice show`: the running state, as tables.
 
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
@@ -8,6 +10,7 @@ use sluice_api::{ConfigView, Drop, Interface, Nat, Neighbour, PolicyView, Port, 
 use crate::client::Client;
 use crate::print::{print_json, print_line};
 use crate::table::Table;
+use crate::verbs::owner;
 use crate::{Failure, Outcome};
 
 #[derive(Debug, Args)]
@@ -17,6 +20,12 @@ pub(crate) struct ShowArgs {
     /// Zeros too, where they are left out otherwise.
     #[arg(long)]
     all: bool,
+    /// Of `nat`: whose a port of a block is.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    owner: Option<SocketAddrV4>,
+    /// With --owner: by this policy, without a daemon.
+    #[arg(long, value_name = "FILE", requires = "owner")]
+    policy: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,6 +54,12 @@ enum What {
 
 /// Asks and prints.
 pub(crate) async fn show(client: &Client, args: &ShowArgs, json: bool) -> Outcome {
+    if let Some(of) = args.owner {
+        return match args.what {
+            What::Nat => owner::owner(client, of, args.policy.as_deref(), json).await,
+            _ => Err(Failure::CouldNotAsk("--owner is of `show nat`".into())),
+        };
+    }
     match args.what {
         What::Policy => print(json, client.get("/v1/policy").await?, |p: &PolicyView| policy(p)),
         What::Rules => print(json, client.get("/v1/rules").await?, |r: &Vec<Rule>| rules(r)),

@@ -165,6 +165,12 @@ impl Ruleset {
         !base.has_rules && base.policy == Policy::Accept
     }
 
+    /// Whether a packet from the wire may become UNTRACKED, and nothing is to be asked of it before.
+    #[inline]
+    pub fn may_notrack(&self) -> bool {
+        self.first == First::Notrack
+    }
+
     /// What is to be asked of packets from the wire before all else.
     #[inline]
     pub(crate) fn first(&self) -> First {
