@@ -50,7 +50,7 @@ struct Door {
     ingress: InterfaceId,
     /// Programs on the box give this interface its addresses.
     leases: bool,
-    /// No rule is asked before the tracker.
+    /// Nothing is asked before the tracker: no rule, nor whether a packet is for a pool of NAT64.
     tracks: bool,
     /// The tracker verifies transport checksums.
     verifies: bool,
@@ -91,7 +91,7 @@ impl Express {
                 mac: interface.mac,
                 ingress: id,
                 leases: interface.kernel_addresses,
-                tracks: world.ruleset.is_empty(Hook::RawPrerouting),
+                tracks: world.ruleset.is_empty(Hook::RawPrerouting) && world.ruleset.nat64().is_empty(),
                 verifies: world.settings.conntrack.checksum,
             };
             match interface.vlan {
