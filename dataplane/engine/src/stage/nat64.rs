@@ -19,6 +19,7 @@ use crate::conntrack::{Nat64, NatRange};
 use crate::frame::{Frame, Origin};
 use crate::pipeline::Step;
 use crate::reassembly::Reassembly;
+use crate::ruleset::First;
 use crate::stage::admit;
 use crate::transit::{Bench, Egress, NextHop, Transit};
 use crate::verdict::{DropReason, Verdict};
@@ -47,6 +48,19 @@ pub(crate) fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, packet: &mut Pack
         }
     }
     to_ipv6(frame, packet, nat64)
+}
+
+/// Whether packets with these addresses may be between IPv6 and IPv4: those take the whole path.
+#[inline]
+pub(crate) fn concern(world: &World, addrs: &Addrs) -> bool {
+    world.ruleset.first() == First::Nat64 && concern_any(world.ruleset.nat64(), addrs)
+}
+
+fn concern_any(all: &[Nat64], addrs: &Addrs) -> bool {
+    all.iter().any(|one| match *addrs {
+        Addrs::V4 { dst, .. } => one.lends(dst),
+        Addrs::V6 { src, dst } => one.prefix().contains(src) || one.prefix().contains(dst),
+    })
 }
 
 /// What a datagram from the wire is to its flow: IPv6, if it is for a pool.

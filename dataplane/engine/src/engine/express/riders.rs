@@ -13,7 +13,7 @@ use crate::engine::passes::Arrival;
 use crate::frame::{Frame, Origin, RxChecksum};
 use crate::ids::InterfaceId;
 use crate::stage::raw::{self, Raw};
-use crate::stage::{admit, settle, stateless};
+use crate::stage::{admit, nat64, settle, stateless};
 use crate::transit::{Bench, Sender};
 
 /// Ports of DHCP's two ends, whose packets may be the box's own (`stage::lease`).
@@ -102,7 +102,8 @@ impl<A: Shard> Riders<A> {
         Some(Some(number))
     }
 
-    /// The rest of [`Riders::enter`] where `raw` has rules: they judge the packet, which goes the one way or the other.
+    /// The rest of [`Riders::enter`] where `raw` has rules: they judge the packet, which goes the one way or the other. Or
+    /// where there is NAT64, whose packets take the whole path.
     #[inline(never)]
     fn ask(
         &mut self,
@@ -119,7 +120,8 @@ impl<A: Shard> Riders<A> {
         frame.ingress = Some(door.ingress);
         // Whoever is judged is never judged again, so all that may refuse a packet comes first. A rule that logs shows the
         // frame as it came.
-        if moved != 0 || is_martian_v6(plain) || !is_ours(bench, frame, plain) {
+        let crosses = nat64::concern(bench.world, &plain.addrs());
+        if moved != 0 || is_martian_v6(plain) || crosses || !is_ours(bench, frame, plain) {
             return None;
         }
         let (ingress, received, plain) = (door.ingress, frame.len, *plain);
