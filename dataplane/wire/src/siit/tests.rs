@@ -1,3 +1,5 @@
+//! Packets from one family to the other and back, header by header, with what cannot be translated.
+
 use std::net::IpAddr;
 
 use proptest::prelude::*;
