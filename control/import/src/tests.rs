@@ -144,9 +144,16 @@ fn matches_of_iptables() {
     }
 }
 
+/// Table, chain and rule of iptables, and the rule that comes of it.
+fn becomes<const N: usize>(cases: [(&str, &str, &str, &str); N]) {
+    for (table, chain, rule, expected) in cases {
+        assert_eq!(line(table, &format!("-A {chain} {rule}")), expected, "{rule}");
+    }
+}
+
 #[test]
-fn targets_of_iptables() {
-    let cases = [
+fn targets_of_iptables_that_judge() {
+    becomes([
         (
             "filter",
             "INPUT",
@@ -206,6 +213,12 @@ fn targets_of_iptables() {
             "-j TRACE",
             "refused: target TRACE: `sluice explain` says what becomes of a packet",
         ),
+    ]);
+}
+
+#[test]
+fn targets_of_iptables_that_mark_and_translate() {
+    becomes([
         ("mangle", "PREROUTING", "-j MARK --set-xmark 0x1/0xffffffff", "{family: ipv4, action: {mark: 0x1}}"),
         ("mangle", "PREROUTING", "-j MARK --or-mark 0x4", "{family: ipv4, action: {mark: 0x4/0x4}}"),
         (
@@ -280,10 +293,7 @@ fn targets_of_iptables() {
             "-d 192.0.2.0/24 -j NETMAP --to 10.0.0.0/24",
             "{dst: 192.0.2.0/24, action: {dnat: {prefix: 10.0.0.0/24}}}",
         ),
-    ];
-    for (table, chain, rule, expected) in cases {
-        assert_eq!(line(table, &format!("-A {chain} {rule}")), expected, "{rule}");
-    }
+    ]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::ids::InterfaceId;
 use crate::stage::raw::{self, Raw};
 use crate::stage::{admit, nat64, settle, stateless};
 use crate::transit::{Bench, Sender};
+use crate::verdict::Verdict;
 
 /// Ports of DHCP's two ends, whose packets may be the box's own (`stage::lease`).
 pub(super) const DHCP: (u16, u16) = (67, 68);
@@ -77,6 +78,10 @@ impl<A: Shard> Riders<A> {
         if SKIPS {
             let received = frame.len.saturating_add(moved);
             if let Some(verdict) = stateless::forward_plain(bench, frame, &plain, (ingress, false), course) {
+                if let Verdict::Drop(_) = verdict {
+                    // Whoever captures what is dropped sees the frame as it came.
+                    move_back(frame, moved);
+                }
                 tally.note(bench.counters, frame, (ingress, received), verdict);
                 tally.untracked += 1;
                 return Some(None);
