@@ -33,16 +33,14 @@ pub(crate) fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, packet: &mut Pack
         let pretends = frame.origin == Origin::Wire && all.iter().any(|one| one.prefix().contains(src));
         return if pretends { drop(DropReason::MartianSource) } else { ControlFlow::Continue(()) };
     }
-    let Some(nat64) = answered(bench, packet, frame.bytes()) else { return ControlFlow::Continue(()) };
+    let Some((nat64, answer)) = answered(bench, packet, frame.bytes()) else {
+        return ControlFlow::Continue(());
+    };
     // The device's hash is that of IPv4.
     frame.rss = None;
-    // It is handed over as it came, so that its Don't Fragment is not forgotten. An error, whose worker is found by what it
-    // quotes, may go as IPv6.
-    if frame.origin == Origin::Wire
-        && bench.workers > 1
-        && let Some(seen) = siit::seen_as_ipv6(packet, nat64.prefix())
-    {
-        let owner = admit::owner_of(bench, frame, &seen);
+    // It is handed over as it came: the other worker parses it again, and its Don't Fragment is not forgotten.
+    if frame.origin == Origin::Wire && bench.workers > 1 {
+        let owner = admit::owner_of(bench, frame, &answer);
         if owner != bench.worker {
             return ControlFlow::Break(Verdict::HandOver(owner));
         }
@@ -63,50 +61,49 @@ fn concern_any(all: &[Nat64], addrs: &Addrs) -> bool {
     })
 }
 
-/// What a datagram from the wire is to its flow: IPv6, if it is for a pool.
+/// What a datagram from the wire is to its flow: IPv6, if it is for a pool. Of an error, that is an answer to what it quotes.
 pub(crate) fn seen(bench: &Bench<'_>, frame: &Frame<'_>, packet: &Packet) -> Packet {
-    let nat64 = answered(bench, packet, frame.bytes());
-    nat64.and_then(|nat64| siit::seen_as_ipv6(packet, nat64.prefix())).unwrap_or(*packet)
+    answered(bench, packet, frame.bytes()).map_or(*packet, |(_, answer)| answer)
 }
 
-/// The pool that an IPv4 packet is an answer to, or an error about a packet of. A port of an address that is the router's
-/// too may be another flow's; so there the flow is looked for.
-fn answered<'a>(bench: &Bench<'a>, packet: &Packet, frame: &[u8]) -> Option<&'a Nat64> {
+/// The pool that an IPv4 packet is an answer to, or an error about a packet of, and that answer as IPv6. A port of an address
+/// that is the router's too may be another flow's; so there the flow is looked for.
+fn answered<'a>(bench: &Bench<'a>, packet: &Packet, frame: &[u8]) -> Option<(&'a Nat64, Packet)> {
     let (world, Addrs::V4 { dst, .. }) = (bench.world, packet.addrs) else { return None };
     let all = world.ruleset.nat64();
     if packet.fragment.is_part() || packet.malformed.is_some() || !all.iter().any(|one| one.lends(dst)) {
         return None;
     }
-    let is_error = icmp::is_error(packet);
-    let about = match is_error {
-        true => quoted(packet, frame).map(|quote| Packet {
-            addrs: quote.addrs,
-            protocol: quote.protocol,
-            transport: quote.transport,
-            ..*packet
-        })?,
-        false => *packet,
-    };
-    let port = lent_port(&about, is_error)?;
+    let answer = if icmp::is_error(packet) { answer_to_quoted(packet, frame)? } else { *packet };
+    let port = lent_port(&answer)?;
     let nat64 = all.iter().find(|one| one.lends_port(dst, port))?;
-    if martian(&packet.addrs).is_some() || is_error && about.addrs.src() != IpAddr::V4(dst) {
+    if martian(&packet.addrs).is_some() || answer.addrs.dst() != IpAddr::V4(dst) {
         return None;
     }
-    if world.interfaces.kind_v4(dst) == AddressKind::Local {
-        let about = siit::seen_as_ipv6(&about, nat64.prefix())?;
-        return bench.conntrack.awaits(bench.now, &about, is_error).then_some(nat64);
-    }
-    Some(nat64)
+    let answer = siit::seen_as_ipv6(&answer, nat64.prefix())?;
+    let shared = world.interfaces.kind_v4(dst) == AddressKind::Local;
+    (!shared || bench.conntrack.awaits(bench.now, &answer)).then_some((nat64, answer))
 }
 
-/// The port of a pool that a packet from an IPv4 host is to, or that one which is `quoted` was from.
-fn lent_port(packet: &Packet, quoted: bool) -> Option<u16> {
-    match packet.transport {
-        Transport::Tcp { sport, dport, .. } | Transport::Udp { sport, dport } => {
-            Some(if quoted { sport } else { dport })
+/// What an answer to the packet that an error quotes would be, as far as a flow knows it.
+fn answer_to_quoted(packet: &Packet, frame: &[u8]) -> Option<Packet> {
+    let quote = quoted(packet, frame)?;
+    let transport = match quote.transport {
+        Transport::Tcp { sport, dport, flags } => Transport::Tcp { sport: dport, dport: sport, flags },
+        Transport::Udp { sport, dport } => Transport::Udp { sport: dport, dport: sport },
+        Transport::Icmp { kind: icmp::v4::ECHO_REQUEST, code, id } => {
+            Transport::Icmp { kind: icmp::v4::ECHO_REPLY, code, id }
         }
+        _ => return None,
+    };
+    Some(Packet { addrs: quote.addrs.reversed(), protocol: quote.protocol, transport, ..*packet })
+}
+
+/// The port of a pool that a packet from an IPv4 host is to.
+fn lent_port(packet: &Packet) -> Option<u16> {
+    match packet.transport {
+        Transport::Tcp { dport, .. } | Transport::Udp { dport, .. } => Some(dport),
         Transport::Icmp { kind: icmp::v4::ECHO_REPLY, id, .. } => Some(id),
-        Transport::Icmp { kind: icmp::v4::ECHO_REQUEST, id, .. } if quoted => Some(id),
         _ => None,
     }
 }

@@ -170,11 +170,9 @@ impl Conntrack {
         }
     }
 
-    /// Whether some flow, at whichever worker, has such an answer; with `quoted`, has sent such a packet. In zone 0 alone: which
-    /// one `raw` will say is not known yet.
-    pub fn awaits(&self, now: Now, packet: &Packet, quoted: bool) -> bool {
+    /// Whether some flow, at whichever worker, has such an answer. In zone 0 alone: which one `raw` will say is not known yet.
+    pub fn awaits(&self, now: Now, packet: &Packet) -> bool {
         let Some(key) = self.key(packet, Zone::default()) else { return false };
-        let key = if quoted { key.reversed() } else { key };
         let table = self.shared.answers.table();
         self.find(now, &key).is_some()
             || table.is_some_and(|table| self.owner_of(table, &key, Zone::default()).is_some())

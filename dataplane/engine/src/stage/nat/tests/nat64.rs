@@ -357,6 +357,13 @@ fn an_address_can_be_shared() {
         assert_eq!(ends(&receive(SRV, &answer(53, 5000)).packet()).2, ip(CLIENT));
         assert_eq!(ends(&receive(SRV, &answer(53, 5001)).packet()).2, ip("10.1.0.2"));
         assert_eq!(receive(SRV, &answer(53, 5002)).verdict, Verdict::Deliver(SRV));
+        for (port, who) in [(5000, ip(CLIENT)), (5001, ip("10.1.0.2"))] {
+            let sent = udp(&between(CLI, "10.2.0.1", SERVER), (port, 53), b"q");
+            let about = (&part(&sent), sent.as_slice());
+            let error = IcmpError::port_unreachable(Family::V4);
+            let error = built(|room| build::icmp_error(room, from(SRV), ip(SERVER), error, about));
+            assert_eq!(receive(SRV, &error).packet().addrs.dst(), who);
+        }
         let pings = between(SRV, SERVER, "10.2.0.1");
         assert_eq!(receive(SRV, &echo(&pings, 5000)).verdict, Verdict::Deliver(SRV));
     }
