@@ -11,7 +11,7 @@ import model
 import report
 import rounds
 import summary
-from cases import TABLES
+from cases import TABLES, is_asked_for
 from machine import Machine
 from traffic import Files
 
@@ -26,6 +26,7 @@ class Bench:
     """What every subject is started with."""
 
     def __init__(self, options):
+        self.options = options
         self.folder, self.namespace = Path(options.folder), options.namespace
         self.sluiced, self.sluice, self.program = (f"{options.programs}/{name}" for name in ("sluiced", "sluice", "examples/traffic"))
         self.machine = Machine()
@@ -64,7 +65,7 @@ def arguments():
 def chosen(options):
     """The tables, less what was not asked for."""
     tables = [make(options) for name, make in TABLES.items() if name in options.only]
-    wanted = lambda case: case and (not options.subjects or case.subject in options.subjects) and (not options.modes or case.mode in options.modes)
+    wanted = lambda case: case and is_asked_for(options, case.subject, case.mode)
     for table in tables:
         rows = {title: [case if wanted(case) else None for case in row] for title, row in table.rows.items()}
         table.rows = {title: row for title, row in rows.items() if any(row)}
@@ -88,7 +89,8 @@ def main():
     loads, busy = {}, {}
     if LATENCY in options.only:
         loads = latency.by_load(bench, options.seconds, say)
-        busy = latency.while_busy(bench, options.busy_flows, options.seconds, say)
+        if is_asked_for(options, "sluice", "tracked"):
+            busy = latency.while_busy(bench, options.busy_flows, options.seconds, say)
     made = report.Report(tables, results, loads, busy, hertz, bench.machine.describe(), options)
     print("\n" + made.markdown())
     say("all done")

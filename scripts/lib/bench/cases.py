@@ -16,6 +16,11 @@ LIVE = 4_000_000
 RULES = (10, 1_000, 10_000, 100_000)
 
 
+def is_asked_for(options, subject, mode):
+    """Whether `--subjects` and `--modes` leave it in."""
+    return (not options.subjects or subject in options.subjects) and (not options.modes or mode in options.modes)
+
+
 @dataclass(frozen=True)
 class Case:
     """One subject on one kind of traffic."""

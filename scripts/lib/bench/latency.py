@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 import policies
+from cases import is_asked_for
 from machine import Failed
 from openvswitch import MEMORY as HUGE_PAGES
 from openvswitch import OpenVSwitch
@@ -29,17 +30,18 @@ class Latency:
 
 
 def subjects(bench, traffic):
-    """All that forward from one memif to another."""
+    """All that are asked for of what forwards from one memif to another."""
     paths = [str(bench.folder / name) for name in ("in.sock", "out.sock")]
     ends = lambda role: [memif(number, path, role) for number, path in enumerate(paths)]
     clients = ends("client")
     makers = {
-        "I/O alone (testpmd)": lambda: Testpmd(bench, traffic, devices=clients),
-        "Sluice, NOTRACK": lambda: Sluiced(bench, traffic, "notrack", devices=clients),
-        "Sluice, established": lambda: Sluiced(bench, traffic, "tracked", devices=clients),
-        "OVS-DPDK, established": lambda: OpenVSwitch(bench, traffic, "tracked", devices=clients),
+        ("I/O alone (testpmd)", "testpmd", "io"): lambda: Testpmd(bench, traffic, devices=clients),
+        ("Sluice, NOTRACK", "sluice", "notrack"): lambda: Sluiced(bench, traffic, "notrack", devices=clients),
+        ("Sluice, established", "sluice", "tracked"): lambda: Sluiced(bench, traffic, "tracked", devices=clients),
+        ("OVS-DPDK, established", "ovs", "tracked"): lambda: OpenVSwitch(bench, traffic, "tracked", devices=clients),
     }
-    return makers, lambda: ends("server")
+    asked = {name: make for (name, *which), make in makers.items() if is_asked_for(bench.options, *which)}
+    return asked, lambda: ends("server")
 
 
 def by_load(bench, seconds, say):

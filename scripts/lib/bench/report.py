@@ -45,7 +45,7 @@ class Report:
         lines.append("|---|" + "---|" * len(table.columns))
         for title, row in table.rows.items():
             lines.append(f"| {title} | " + " | ".join(self.cell(case) for case in row) + " |")
-        if table.base:
+        if table.base in table.rows:  # with --subjects it may not be
             lines += self.net(table)
         if table.unit == "both":
             for title, row in table.rows.items():

@@ -33,6 +33,12 @@ class Reckoning(unittest.TestCase):
             self.assertAlmostEqual(quantile(buckets, part), micros, msg=part)
         self.assertAlmostEqual(quantile({1e-6: 0, float("inf"): 4}, 0.5), 1.0, msg="all above the last bound")
 
+    def test_nothing_is_net_of_what_was_not_measured(self):
+        alone = Table("flows", "Flows", ["10k flows"], {ESTABLISHED: [CASE]}, base="I/O")
+        text = report(Result([]), Result([Measured(60, 1e6, 0, {})])).table(alone)
+        self.assertIn(ESTABLISHED, text)
+        self.assertNotIn("net of I/O", text)
+
     def test_what_lost_packets_is_not_compared(self):
         base, lossy = Result([Measured(50, 1e6, 0, {})]), Result([Measured(60, 1e6, 0.1, {})], "lost 10.0% of the packets")
         text = report(base, lossy).table(report(base, lossy).tables[0])
