@@ -1,23 +1,22 @@
 //! From rules as the compiler states them to a [`Ruleset`]: chains laid out, guards split off, nesting checked.
 
+mod nesting;
+
 use std::sync::Arc;
 
 use sluice_wire::{Family, Protocol};
 
+use self::nesting::{Extent, MAX_WALK};
 use crate::conntrack::Nat64;
 use crate::ruleset::changed::NamedAddresses;
 use crate::ruleset::classifier::{Index, Membership};
 use crate::ruleset::guard::Guard;
 use crate::ruleset::matching::{Match, Test};
-use crate::ruleset::view::Reads;
 use crate::ruleset::walk::{MAX_DEPTH, Rule};
 use crate::ruleset::{
     Action, AddressMatch, AddressSet, Base, ChainId, First, Hook, Policy, PortSet, Reject, RuleCounters,
     RuleInfo, Ruleset, SetId, Translate, chain,
 };
-
-/// Rules that a packet may have to be compared with at one hook, jumps counted as often as they can be taken.
-const MAX_WALK: u64 = 10_000_000;
 
 /// A rule to be built in.
 #[derive(Clone, Debug)]
@@ -153,7 +152,7 @@ impl RulesetBuilder {
         if count > 1 << 28 {
             return Err(BuildError::TooMany(count));
         }
-        let extents = self.check()?;
+        let extents = nesting::check(&self)?;
         let marks_clash = self.marks_clash();
         let nat64 = self.nat64();
         let first = match (nat64.is_empty(), self.may_notrack()) {
@@ -265,19 +264,6 @@ impl RulesetBuilder {
         let mut rules = self.bases.iter().chain(&self.chains).flat_map(|chain| &chain.rules);
         rules.any(|rule| matches!(rule.action, Action::Notrack { related: true }))
     }
-
-    /// Checks nesting from every chain; what entering each hook's can come to.
-    fn check(&self) -> Result<[Extent; Hook::COUNT], BuildError> {
-        let mut nesting = Nesting { builder: self, seen: vec![Visit::New; self.chains.len()] };
-        for id in 0..self.chains.len() {
-            nesting.visit(ChainId(id as u32), 1)?;
-        }
-        let mut extents = [Extent::default(); Hook::COUNT];
-        for ((chain, hook), extent) in self.bases.iter().zip(Hook::ALL).zip(&mut extents) {
-            *extent = nesting.measure(chain, hook.chain(), 0)?;
-        }
-        Ok(extents)
-    }
 }
 
 /// What an action demands of the packet, beside the rule's own matches.
@@ -356,74 +342,4 @@ fn guard_of(spec: &RuleSpec) -> Guard {
         guard.absorb(test);
     }
     guard
-}
-
-/// Follows jumps, each chain once.
-struct Nesting<'a> {
-    builder: &'a RulesetBuilder,
-    seen: Vec<Visit>,
-}
-
-#[derive(Clone, Copy)]
-enum Visit {
-    New,
-    Open,
-    Done(Extent),
-}
-
-/// What entering a chain can come to.
-#[derive(Clone, Copy, Default)]
-struct Extent {
-    /// Chains inside each other.
-    depth: usize,
-    /// Rules compared.
-    rules: u64,
-    reads: Reads,
-    asks_for_whole: bool,
-}
-
-impl Nesting<'_> {
-    fn visit(&mut self, id: ChainId, depth: usize) -> Result<Extent, BuildError> {
-        let index = id.0 as usize;
-        let builder = self.builder;
-        let (Some(chain), Some(seen)) = (builder.chains.get(index), self.seen.get_mut(index)) else {
-            return Err(BuildError::NoChain(id.0));
-        };
-        match *seen {
-            Visit::Done(extent) => return Ok(extent),
-            Visit::Open => return Err(BuildError::Loop(chain.name.to_string())),
-            Visit::New => *seen = Visit::Open,
-        }
-        let extent = self.measure(chain, &chain.name, depth)?;
-        if let Some(seen) = self.seen.get_mut(index) {
-            *seen = Visit::Done(extent);
-        }
-        Ok(extent)
-    }
-
-    fn measure(&mut self, chain: &Chain, name: &str, depth: usize) -> Result<Extent, BuildError> {
-        let mut extent = Extent { rules: chain.rules.len() as u64, ..Extent::default() };
-        for rule in &chain.rules {
-            let reads = rule.tests.iter().fold(extent.reads, |reads, test| reads.union(test.what.reads()));
-            extent.reads = reads;
-            extent.asks_for_whole |= rule.tests.iter().any(|test| test.what.asks_for_whole());
-            let (Action::Jump(to) | Action::Goto(to)) = &rule.action else { continue };
-            // Recursion ends here at the latest; the memory of visits makes the check below exact.
-            if depth > MAX_DEPTH {
-                return Err(BuildError::TooDeep(name.to_string()));
-            }
-            let inner = self.visit(*to, depth + 1)?;
-            extent.depth = extent.depth.max(inner.depth + 1);
-            extent.rules = extent.rules.saturating_add(inner.rules);
-            extent.reads = extent.reads.union(inner.reads);
-            extent.asks_for_whole |= inner.asks_for_whole;
-        }
-        if extent.depth > MAX_DEPTH {
-            return Err(BuildError::TooDeep(name.to_string()));
-        }
-        if extent.rules > MAX_WALK {
-            return Err(BuildError::TooLong { chain: name.to_string(), rules: extent.rules });
-        }
-        Ok(extent)
-    }
 }

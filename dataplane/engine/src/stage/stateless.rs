@@ -7,102 +7,22 @@
 //! groups, of suspicious addresses, too long, at the end of their TTL, or without a known neighbour go on to that; so do
 //! those that the filter answers, logs, marks or limits, or judges by their TTL, and fragments that it judges.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod plans;
 
-use sluice_wire::{
-    Addrs, Family, Fragment, LinkCast, Packet, Plain, PlainAddress, icmp, is_link_local, martian,
-};
+use sluice_wire::{Addrs, Fragment, LinkCast, Packet, Plain, PlainAddress, icmp, is_link_local, martian};
 
+use self::plans::{PlanKey, Route};
 use crate::conntrack::{CtInfo, CtState};
-use crate::counters::WorkerCounters;
-use crate::decision::{Course, Decision, Outcome};
-use crate::engine::BURST;
+use crate::decision::{Course, Outcome};
 use crate::frame::Frame;
-use crate::ids::{Generation, InterfaceId, Now, Tick, WorkerId};
-use crate::ruleset::{self, Effects, Hook, Known, Reads, View};
+use crate::ids::{InterfaceId, Now, WorkerId};
+use crate::ruleset::{self, Effects, Hook, Reads, View};
 use crate::stage::filter;
 use crate::transit::Bench;
 use crate::verdict::Verdict;
-use crate::world::fib::TargetId;
-use crate::world::{AddressKind, Hop, NeighbourKey, NeighbourState, RpFilter, Target, World};
+use crate::world::{AddressKind, NeighbourKey, World};
 
-/// Plans that are kept, one for each ingress interface, family and next hop that meet in a slot; a power of two.
-const SLOTS: usize = 4096;
-
-/// What is known of the way from interfaces to next hops. Fixed memory, none of it touched before it is used.
-pub(crate) struct Plans {
-    slots: Vec<Option<Slot>>,
-    /// Slots whose packets of this burst are not counted yet.
-    running: Vec<usize>,
-}
-
-struct Slot {
-    key: PlanKey,
-    plan: Plan,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct PlanKey {
-    generation: Generation,
-    target: TargetId,
-    ingress: InterfaceId,
-    family: Family,
-    /// `raw` was asked about the packet by itself, and said that it is not tracked.
-    asked: bool,
-}
-
-/// What is done with packets of one key.
-enum Plan {
-    /// Each is judged by itself.
-    Each,
-    /// All the same.
-    All(Route),
-}
-
-struct Route {
-    decision: Decision,
-    /// The destination itself is the next hop, so its MAC address differs from packet to packet.
-    on_link: bool,
-    mtu: u16,
-    rp_filter: RpFilter,
-    /// The filter judges each packet; nothing stands behind it.
-    filtered: bool,
-}
-
-impl Plans {
-    /// None yet.
-    pub fn new() -> Plans {
-        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
-        Plans { slots, running: Vec::with_capacity(BURST) }
-    }
-
-    /// What is done with packets of a key; None where each is judged by itself.
-    #[inline(always)]
-    fn route(
-        &mut self,
-        key: PlanKey,
-        (world, worker, counters): (&World, WorkerId, &WorkerCounters),
-    ) -> Option<&mut Route> {
-        let at = key.slot();
-        if self.slots.get(at)?.as_ref().is_none_or(|slot| slot.key != key) {
-            self.count_runs(world, worker, counters);
-            *self.slots.get_mut(at)? = Some(Slot { key, plan: Plan::of(world, &key) });
-        }
-        match &mut self.slots.get_mut(at)?.as_mut()?.plan {
-            Plan::All(route) => Some(route),
-            Plan::Each => None,
-        }
-    }
-
-    /// Counts what plain packets did since the last time.
-    pub fn count_runs(&mut self, world: &World, worker: WorkerId, counters: &WorkerCounters) {
-        for at in self.running.drain(..) {
-            if let Some(Some(Slot { plan: Plan::All(route), .. })) = self.slots.get_mut(at) {
-                route.decision.count_run(world, worker, counters);
-            }
-        }
-    }
-}
+pub(crate) use self::plans::Plans;
 
 /// Sends a packet on, or drops it, if it is one that is not tracked and need not be looked at; else None. To be asked only
 /// where `raw` has a rule that says NOTRACK ([`crate::ruleset::First`]).
@@ -225,96 +145,7 @@ fn is_plain(world: &World, packet: &Packet) -> bool {
     }
 }
 
-impl PlanKey {
-    #[inline]
-    fn slot(&self) -> usize {
-        let kind = u32::from(self.family == Family::V6) * 2 + u32::from(self.asked);
-        self.target
-            .0
-            .wrapping_mul(4)
-            .wrapping_add(kind)
-            .wrapping_mul(61)
-            .wrapping_add(u32::from(self.ingress.0)) as usize
-            % SLOTS
-    }
-}
-
-impl Plan {
-    #[cold]
-    fn of(world: &World, key: &PlanKey) -> Plan {
-        Plan::settled(world, key).map_or(Plan::Each, Plan::All)
-    }
-
-    fn settled(world: &World, key: &PlanKey) -> Option<Route> {
-        let Target::Via(hop) = world.fib.target(key.target)? else { return None };
-        if world.settings.icmp.redirects && hop.interface == key.ingress {
-            return None;
-        }
-        let known = Known {
-            family: key.family,
-            ingress: key.ingress,
-            egress: None,
-            // Routes to a next hop are of no address that is anything else.
-            to: AddressKind::Routed,
-            untracked: false,
-        };
-        let mut effects = Effects::default();
-        if !key.asked {
-            let passes = world.ruleset.settle(Hook::RawPrerouting, &known, &mut effects)?;
-            if !passes || !effects.notrack {
-                return None;
-            }
-        }
-        let mut outcome = Outcome::Forward(hop_key(hop, key.family));
-        let mut filtered = false;
-        let behind = Known { untracked: true, ..known };
-        let routed = Known { egress: Some(hop.interface), ..behind };
-        for (hook, known) in [
-            (Hook::ManglePrerouting, behind),
-            (Hook::FilterForward, routed),
-            (Hook::ManglePostrouting, routed),
-        ] {
-            match world.ruleset.settle(hook, &known, &mut effects) {
-                Some(true) => {}
-                Some(false) => {
-                    outcome = Outcome::Drop(filter::reason(hook));
-                    break;
-                }
-                None if hook == Hook::FilterForward && world.ruleset.is_empty(Hook::ManglePostrouting) => {
-                    filtered = true;
-                }
-                None => return None,
-            }
-        }
-        let decision = Decision::new(outcome, effects.counted, &world.interfaces)?;
-        Some(Route {
-            decision,
-            on_link: hop.gateway.is_none(),
-            mtu: world.interfaces.get(hop.interface)?.mtu,
-            rp_filter: world.interfaces.get(key.ingress)?.rp_filter,
-            filtered,
-        })
-    }
-}
-
-/// The neighbour that a hop names; that of a hop without a gateway is another one for each packet.
-fn hop_key(hop: Hop, family: Family) -> NeighbourKey {
-    let nobody = match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    NeighbourKey { interface: hop.interface, address: hop.gateway.unwrap_or(nobody) }
-}
-
 impl Route {
-    /// Where packets leave by, if they do.
-    fn egress(&self) -> Option<InterfaceId> {
-        match self.decision.outcome() {
-            Outcome::Forward(key) => Some(key.interface),
-            Outcome::Deliver(_) | Outcome::Drop(_) => None,
-        }
-    }
-
     #[inline]
     fn carry_out(
         &mut self,
@@ -348,29 +179,6 @@ impl Route {
             }
             Outcome::Deliver(_) => None,
         }
-    }
-
-    /// Whether the reverse path filter stops what comes from there.
-    #[inline]
-    fn is_spoofed(&self, world: &World, source: IpAddr, ingress: InterfaceId) -> bool {
-        let by = match self.rp_filter {
-            RpFilter::Off => return false,
-            RpFilter::Loose => None,
-            RpFilter::Strict => Some(ingress),
-        };
-        !world.fib.reaches(source, by)
-    }
-
-    /// Asks for the MAC address of a destination that is on the link.
-    #[inline]
-    fn find_on_link(&mut self, world: &World, now: Tick, address: IpAddr) -> bool {
-        let Some(interface) = self.egress() else { return false };
-        let key = NeighbourKey { interface, address };
-        let Some(neighbour) = world.neighbours.get(&key) else { return false };
-        let NeighbourState::Reachable(mac) = neighbour.state else { return false };
-        neighbour.touch(now);
-        self.decision.set_neighbour(mac);
-        true
     }
 }
 
@@ -434,7 +242,7 @@ mod tests {
     use crate::ruleset::{Action, MarkSet, Match, NumberRanges, PortMatch, Reject, Test};
     use crate::testing::{CLI, DMZ, Router, SRV, between, echo, host_mac, hosts, ip, udp};
     use crate::verdict::DropReason;
-    use crate::world::Neighbour;
+    use crate::world::{Neighbour, NeighbourState, RpFilter};
 
     /// Tracks what concerns the router itself; drops what goes to the DMZ.
     fn transit() -> Router {
