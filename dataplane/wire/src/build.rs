@@ -5,10 +5,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::bytes::HeaderMut;
-use crate::checksum;
+use crate::ip::IpHeader;
 use crate::packet::{Arp, ArpOperation, Packet};
-use crate::{Addrs, EtherType, MacAddr, Protocol, ethernet, ipv4, ipv6};
+use crate::{Addrs, EtherType, MacAddr, Protocol, ethernet};
 
 mod datagram;
 mod error;
@@ -146,61 +145,27 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) const fn header(&self) -> usize {
-        match self.addrs {
-            Addrs::V4 { .. } => ipv4::HEADER,
-            Addrs::V6 { .. } => ipv6::HEADER,
-        }
+    /// Its IP header. With Don't Fragment set, so that the identification may be zero.
+    pub(crate) const fn header(&self) -> IpHeader {
+        let Self { addrs, protocol, ttl, tos, payload, .. } = *self;
+        IpHeader { addrs, protocol, tos, ttl, payload, id: 0, dont_fragment: true }
     }
 
     /// Writes Ethernet and IP header into a buffer that has room for the whole frame, and returns its length and
     /// what is behind the IP header, zeroed where nothing is written yet.
     pub(crate) fn emit<'a>(&self, out: &'a mut [u8]) -> Result<(usize, &'a mut [u8]), BuildError> {
-        let l3 = self.link.length();
-        let length = self.header() + self.payload;
+        let (l3, header) = (self.link.length(), self.header());
+        let length = header.length() + self.payload;
         if length > usize::from(u16::MAX) {
             return Err(BuildError::TooLong { length });
         }
         let need = l3 + length;
         let out = room(out, need)?;
-        let ethertype = match self.addrs {
-            Addrs::V4 { .. } => EtherType::IPV4,
-            Addrs::V6 { .. } => EtherType::IPV6,
-        };
-        ethernet::emit(out, (self.link.destination, self.link.source), self.link.vlan, ethertype);
-        let datagram = out.get_mut(l3..).unwrap_or_default();
-        datagram.fill(0);
-        match self.addrs {
-            Addrs::V4 { .. } => self.emit_v4(datagram),
-            Addrs::V6 { .. } => self.emit_v6(datagram),
-        }
-        Ok((need, datagram.get_mut(self.header()..).unwrap_or_default()))
-    }
-
-    /// With Don't Fragment set, so that the identification may be zero: RFC 6864 section 4.
-    fn emit_v4(&self, datagram: &mut [u8]) {
-        let Addrs::V4 { src, dst } = self.addrs else { return };
-        let Some(mut header) = HeaderMut::<{ ipv4::HEADER }>::at(datagram, 0) else { return };
-        header.set_byte::<{ ipv4::VERSION_IHL }>(ipv4::PLAIN);
-        header.set_byte::<{ ipv4::TOS }>(self.tos);
-        header.set_be16::<{ ipv4::TOTAL_LENGTH }>((ipv4::HEADER + self.payload) as u16);
-        header.set_be16::<{ ipv4::FRAGMENT }>(ipv4::DONT_FRAGMENT);
-        header.set_byte::<{ ipv4::TTL }>(self.ttl);
-        header.set_byte::<{ ipv4::PROTOCOL }>(self.protocol.0);
-        header.set_bytes::<{ ipv4::SOURCE }, 4>(&src.octets());
-        header.set_bytes::<{ ipv4::DESTINATION }, 4>(&dst.octets());
-        let sum = checksum::finish(checksum::sum_header(header.view().as_bytes()));
-        header.set_bytes::<{ ipv4::CHECKSUM }, 2>(&sum);
-    }
-
-    fn emit_v6(&self, datagram: &mut [u8]) {
-        let Addrs::V6 { src, dst } = self.addrs else { return };
-        let Some(mut header) = HeaderMut::<{ ipv6::HEADER }>::at(datagram, 0) else { return };
-        header.set_be32::<{ ipv6::VERSION_CLASS_FLOW }>(6 << 28 | u32::from(self.tos) << 20);
-        header.set_be16::<{ ipv6::PAYLOAD_LENGTH }>(self.payload as u16);
-        header.set_byte::<{ ipv6::NEXT_HEADER }>(self.protocol.0);
-        header.set_byte::<{ ipv6::HOP_LIMIT }>(self.ttl);
-        header.set_bytes::<{ ipv6::SOURCE }, 16>(&src.octets());
-        header.set_bytes::<{ ipv6::DESTINATION }, 16>(&dst.octets());
+        let Link { destination, source, vlan } = self.link;
+        ethernet::emit(out, (destination, source), vlan, header.ethertype());
+        header.emit(out, l3);
+        let payload = out.get_mut(l3 + header.length()..).unwrap_or_default();
+        payload.fill(0);
+        Ok((need, payload))
     }
 }

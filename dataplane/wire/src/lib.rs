@@ -18,6 +18,7 @@ pub mod checksum;
 mod ethernet;
 pub mod fragment;
 pub mod icmp;
+mod ip;
 mod ipv4;
 mod ipv6;
 mod mac;

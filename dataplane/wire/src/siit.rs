@@ -15,9 +15,10 @@ mod error;
 
 use crate::bytes::{HeaderMut, copy};
 use crate::checksum::{self, Delta};
+use crate::ip::{self, IpHeader};
 use crate::packet::{Fragment, Packet, Transport};
 use crate::transport::{UDP_CHECKSUM, UDP_HEADER, UDP_LENGTH};
-use crate::{Addrs, EtherType, Family, Pref64, Protocol, ethernet, icmp, ipv4, ipv6, options, tcp};
+use crate::{Addrs, Family, Pref64, Protocol, ethernet, icmp, ipv4, ipv6, options, tcp};
 
 /// Bytes that are needed before the frame of an IPv4 packet: for its header, and that of a packet which an error quotes.
 pub const ROOM: usize = 2 * (ipv6::HEADER - ipv4::HEADER);
@@ -138,10 +139,10 @@ fn translate(
     let transport = message(&packet.transport)?;
     let l4 = first + usize::from(packet.l4);
     let payload = usize::from(packet.end.saturating_sub(packet.l4));
-    let header = IpHeader::before(l4, payload, packet, (addrs, protocol), cut)?;
+    let header = Placed::before(l4, payload, packet, (addrs, protocol), cut)?;
     let link = LinkHeader::of(buffer, start, packet, &header)?;
-    let segment = buffer.get_mut(l4..l4 + header.payload).unwrap_or_default();
-    retransport(segment, (packet.transport, transport), (&packet.addrs, &addrs), header.payload);
+    let segment = buffer.get_mut(l4..l4 + payload).unwrap_or_default();
+    retransport(segment, (packet.transport, transport), (&packet.addrs, &addrs), payload);
     if let Transport::Udp { .. } = transport {
         give_checksum(segment, &addrs);
     }
@@ -261,20 +262,12 @@ fn give_checksum(segment: &mut [u8], addrs: &Addrs) {
 
 /// An IP header that is made, and where in the buffer it comes to stand.
 #[derive(Clone, Copy)]
-struct IpHeader {
+struct Placed {
     l3: usize,
-    addrs: Addrs,
-    protocol: Protocol,
-    tos: u8,
-    ttl: u8,
-    /// Bytes behind it.
-    payload: usize,
-    /// Of IPv4.
-    id: u16,
-    dont_fragment: bool,
+    header: IpHeader,
 }
 
-impl IpHeader {
+impl Placed {
     /// That of `packet` in the other family, right before `payload` bytes that begin at `l4`.
     fn before(
         l4: usize,
@@ -282,73 +275,37 @@ impl IpHeader {
         packet: &Packet,
         (addrs, protocol): (Addrs, Protocol),
         cut: Cut,
-    ) -> Result<IpHeader, Refusal> {
-        let length = length_of(addrs.family()) + payload;
+    ) -> Result<Placed, Refusal> {
+        let length = ip::length(addrs.family()) + payload;
         if length + ethernet::HEADER + ethernet::TAG > usize::from(u16::MAX) {
             return Err(Refusal::TooLong);
         }
-        let l3 = l4.checked_sub(length_of(addrs.family())).ok_or(Refusal::NoRoom)?;
+        let l3 = l4.checked_sub(ip::length(addrs.family())).ok_or(Refusal::NoRoom)?;
         let dont_fragment = !cut.in_fragments && length > LONGEST_WITHOUT_DF;
         let id = if dont_fragment { 0 } else { cut.id };
         let (tos, ttl) = (packet.tos, packet.ttl);
-        Ok(IpHeader { l3, addrs, protocol, tos, ttl, payload, id, dont_fragment })
+        Ok(Placed { l3, header: IpHeader { addrs, protocol, tos, ttl, payload, id, dont_fragment } })
     }
 
     fn write(&self, buffer: &mut [u8]) {
-        match self.addrs {
-            Addrs::V4 { src, dst } => {
-                let Some(mut header) = HeaderMut::<{ ipv4::HEADER }>::at(buffer, self.l3) else { return };
-                header.set_byte::<{ ipv4::VERSION_IHL }>(ipv4::PLAIN);
-                header.set_byte::<{ ipv4::TOS }>(self.tos);
-                header.set_be16::<{ ipv4::TOTAL_LENGTH }>((ipv4::HEADER + self.payload) as u16);
-                header.set_be16::<{ ipv4::IDENTIFICATION }>(self.id);
-                header.set_be16::<{ ipv4::FRAGMENT }>(if self.dont_fragment {
-                    ipv4::DONT_FRAGMENT
-                } else {
-                    0
-                });
-                header.set_byte::<{ ipv4::TTL }>(self.ttl);
-                header.set_byte::<{ ipv4::PROTOCOL }>(self.protocol.0);
-                header.set_be16::<{ ipv4::CHECKSUM }>(0);
-                header.set_bytes::<{ ipv4::SOURCE }, 4>(&src.octets());
-                header.set_bytes::<{ ipv4::DESTINATION }, 4>(&dst.octets());
-                let sum = checksum::finish(checksum::sum_header(header.view().as_bytes()));
-                header.set_bytes::<{ ipv4::CHECKSUM }, 2>(&sum);
-            }
-            Addrs::V6 { src, dst } => {
-                let Some(mut header) = HeaderMut::<{ ipv6::HEADER }>::at(buffer, self.l3) else { return };
-                header.set_be32::<{ ipv6::VERSION_CLASS_FLOW }>(6 << 28 | u32::from(self.tos) << 20);
-                header.set_be16::<{ ipv6::PAYLOAD_LENGTH }>(self.payload as u16);
-                header.set_byte::<{ ipv6::NEXT_HEADER }>(self.protocol.0);
-                header.set_byte::<{ ipv6::HOP_LIMIT }>(self.ttl);
-                header.set_bytes::<{ ipv6::SOURCE }, 16>(&src.octets());
-                header.set_bytes::<{ ipv6::DESTINATION }, 16>(&dst.octets());
-            }
-        }
+        self.header.emit(buffer, self.l3);
     }
 
     /// What it makes of the packet.
     fn tell(&self, packet: &mut Packet, transport: Transport) {
-        let l4 = packet.l3 + length_of(self.addrs.family()) as u16;
+        let IpHeader { addrs, protocol, payload, dont_fragment, .. } = self.header;
+        let l4 = packet.l3 + self.header.length() as u16;
         *packet = Packet {
             l4,
-            end: l4 + self.payload as u16,
-            addrs: self.addrs,
-            protocol: self.protocol,
-            dont_fragment: self.dont_fragment || self.addrs.family() == Family::V6,
+            end: l4 + payload as u16,
+            addrs,
+            protocol,
+            dont_fragment: dont_fragment || addrs.family() == Family::V6,
             options: false,
             fragment: Fragment::Whole,
             transport,
             ..*packet
         };
-    }
-}
-
-/// Bytes of a header without options or extensions.
-const fn length_of(family: Family) -> usize {
-    match family {
-        Family::V4 => ipv4::HEADER,
-        Family::V6 => ipv6::HEADER,
     }
 }
 
@@ -360,7 +317,7 @@ struct LinkHeader {
 }
 
 impl LinkHeader {
-    fn of(buffer: &[u8], start: u16, packet: &Packet, to: &IpHeader) -> Result<LinkHeader, Refusal> {
+    fn of(buffer: &[u8], start: u16, packet: &Packet, to: &Placed) -> Result<LinkHeader, Refusal> {
         let length = usize::from(packet.l3).max(ethernet::HEADER);
         let l3 = usize::from(start) + usize::from(packet.l3);
         let from = l3.checked_sub(length).ok_or(Refusal::NoRoom)?;
@@ -370,12 +327,8 @@ impl LinkHeader {
         if to.l3 < length { Err(Refusal::NoRoom) } else { Ok(LinkHeader { bytes, length }) }
     }
 
-    fn write(&self, buffer: &mut [u8], before: &IpHeader) {
-        let kind = match before.addrs.family() {
-            Family::V4 => EtherType::IPV4,
-            Family::V6 => EtherType::IPV6,
-        };
-        let kind = kind.0.to_be_bytes();
+    fn write(&self, buffer: &mut [u8], before: &Placed) {
+        let kind = before.header.ethertype().0.to_be_bytes();
         copy(buffer, before.l3 - self.length, self.bytes.get(..self.length).unwrap_or_default());
         copy(buffer, before.l3 - kind.len(), &kind);
     }

@@ -150,7 +150,7 @@ pub fn icmp_error(
     };
     let mut network = Network { link, addrs, protocol, ttl: DEFAULT_TTL, tos, payload: 0 };
     let datagram = packet.datagram(frame);
-    let most = longest - network.header() - icmp::HEADER;
+    let most = longest - network.header().length() - icmp::HEADER;
     let quote = datagram.get(..most).unwrap_or(datagram);
     network.payload = icmp::HEADER + quote.len();
 

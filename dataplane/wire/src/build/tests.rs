@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::samples::{between, built, frame, hex, packet, v4, v6};
-use crate::{Checksum, Fragment, TcpFlags, Transport, icmp, quoted, verify};
+use crate::{Checksum, Fragment, TcpFlags, Transport, checksum, icmp, quoted, verify};
 
 /// Bytes of the IP datagram in a frame.
 fn datagram(frame: &[u8]) -> &[u8] {

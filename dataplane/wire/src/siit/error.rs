@@ -3,7 +3,7 @@
 //! Extensions behind the quote (RFC 4884) are left out. The checksum is computed anew, so it is looked at first.
 //! Source: RFC 7915 sections 4.2, 4.3, 5.2 and 5.3; RFC 1191 section 7.1 (plateaus).
 
-use super::{Cut, IpHeader, LinkHeader, Refusal, counterpart, message, protocol, retransport};
+use super::{Cut, LinkHeader, Placed, Refusal, counterpart, message, protocol, retransport};
 use crate::bytes::{Header, HeaderMut};
 use crate::checksum::{Checksum, verify};
 use crate::packet::{Packet, Transport};
@@ -50,14 +50,14 @@ pub(super) fn translate(
     let transport = message(&inner.transport)?;
     let l4 = first + usize::from(inner.l4);
     let payload = usize::from(sent.end.saturating_sub(inner.l4));
-    let quote = IpHeader::before(l4, payload, &sent, (addrs, inner_protocol), Cut::NONE)?;
+    let quote = Placed::before(l4, payload, &sent, (addrs, inner_protocol), Cut::NONE)?;
     let at = quote.l3.checked_sub(icmp::HEADER).ok_or(Refusal::NoRoom)?;
     let end = first + quote_end(packet, &inner, old);
     let end = match to {
         Family::V4 => end,
         Family::V6 => end.min(at.saturating_sub(ipv6::HEADER) + SMALLEST_V6),
     };
-    let header = IpHeader::before(at, end.saturating_sub(at), packet, outer, Cut::NONE)?;
+    let header = Placed::before(at, end.saturating_sub(at), packet, outer, Cut::NONE)?;
     let link = LinkHeader::of(buffer, start, packet, &header)?;
 
     let segment = buffer.get_mut(l4..end).unwrap_or_default();
