@@ -135,7 +135,7 @@ pub(crate) struct Router {
     pub budget: Arc<FlowBudget>,
     pub nanos: u64,
     policy: RulesetBuilder,
-    received: u64,
+    pub received: u64,
 }
 
 impl Router {

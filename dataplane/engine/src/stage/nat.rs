@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 use sluice_wire::rewrite::Translation;
 use sluice_wire::{Family, Transport, icmp, quoted};
 
-use crate::conntrack::{CtState, Direction, Manip, Mapping, NatRange, PortBlocks, Tracked};
+use crate::conntrack::{CtState, Direction, Found, Manip, Mapping, NatRange, PortBlocks, Tracked};
 use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
 use crate::ruleset::{Decision, Effects, Hook, Translate, View};
@@ -51,19 +51,25 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
     at(t, Manip::Source, None)
 }
 
-/// Takes a packet that was to leave back to how it came, so that its sender can be told about it.
+/// Takes a packet that was to leave back to how it came, so that its sender can be told about it: of what is translated, nobody
+/// may be at the source that it has now.
 pub(crate) fn undo(t: &mut Transit<'_, '_, '_>) {
     nat64::undo(t);
-    let conntrack = &t.bench.conntrack;
     if !t.bench.world.ruleset.translates() {
         return;
     }
-    let Some(left) = conntrack.left_as(t.bench.now, t.packet) else { return };
-    let Some(mapping) = conntrack.mapping(left.flow) else { return };
-    let translation = mapping.undo(left.direction, t.packet);
-    let state = CtState::Established;
-    t.set_tracked(Tracked::Flow { flow: left.flow, direction: left.direction, state });
-    apply(t, &translation);
+    // One that was held knows no flow any more.
+    if t.ct.is_none()
+        && let Some(Found { flow, direction, .. }) = t.bench.conntrack.left_as(t.bench.now, t.packet)
+    {
+        t.set_tracked(Tracked::Flow { flow, direction, state: CtState::Established });
+    }
+    if let (Some(mapping), Some(ct)) = (t.mapping, t.ct)
+        && !icmp::is_error(t.packet)
+    {
+        let translation = mapping.undo(ct.direction, t.packet);
+        apply(t, &translation);
+    }
 }
 
 fn at(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {

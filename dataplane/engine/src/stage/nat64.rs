@@ -219,7 +219,11 @@ pub(crate) fn undo(t: &mut Transit<'_, '_, '_>) {
         ref transport => transport.ports().map(|(sport, _)| sport),
     };
     let lends = |one: &&Nat64| port.is_some_and(|port| one.lends_port(src, port));
-    if let Some(nat64) = t.bench.world.ruleset.nat64().iter().find(lends) {
+    let Some(nat64) = t.bench.world.ruleset.nat64().iter().find(lends) else { return };
+    // Flows of IPv4 may have the address too.
+    let conntrack = &t.bench.conntrack;
+    let seen = siit::seen_as_ipv6(t.packet, nat64.prefix());
+    if seen.is_some_and(|seen| conntrack.left_as(t.bench.now, &seen).is_some()) {
         // What has no counterpart is not told about.
         let _ = to_ipv6(t.frame, t.packet, nat64);
         t.lost = 0;

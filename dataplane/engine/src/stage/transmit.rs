@@ -28,9 +28,7 @@ pub(crate) fn transmit(t: &mut Transit<'_, '_, '_>) -> End {
             (MacAddr::ZERO, Outlet::Hold(key))
         }
         Station::Failed => {
-            if t.lost != 0 {
-                nat::undo(t);
-            }
+            nat::undo(t);
             let error = IcmpError::host_unreachable(t.packet.family());
             return ControlFlow::Break(answer::error(t, error, DropReason::NeighbourFailed));
         }

@@ -1,6 +1,7 @@
 //! Stories of translated flows, each in both families where there are two.
 
 mod beyond;
+mod down;
 mod nat64;
 mod zones;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sluice_wire::split::Split;
 use sluice_wire::{Family, Fragment, Pref64};
 
+use super::down::given_up;
 use super::*;
 use crate::conntrack::Nat64;
 use crate::ids::PortId;
@@ -387,16 +388,7 @@ fn a_client_is_told_that_the_next_hop_is_down() {
     let mut router = speaking();
     router.neighbours(hosts().into_iter().filter(|(key, _)| key.address != ip(SERVER)));
     let fate = router.receive(CLI, &asks((5000, 53)));
-    let key = crate::world::NeighbourKey { interface: SRV, address: ip(SERVER) };
-    assert_eq!(fate.verdict, Verdict::Hold(key));
-    let mut sent = crate::testing::Sent::default();
-    crate::testing::with_frame(&fate.bytes, |frame| {
-        frame.ingress = Some(CLI);
-        frame.origin = crate::Origin::HandedOver;
-        let now = crate::ids::Now::from_nanos(router.nanos);
-        router.engine.unreachable(now, frame, key, &mut sent);
-        assert_eq!(frame.verdict, Verdict::Answered);
-    });
+    let sent = given_up(&mut router, CLI, &fate);
     let told = part(&sent.frames[0].1);
     assert_eq!(
         (told.transport, told.addrs.dst()),
