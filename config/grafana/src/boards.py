@@ -393,6 +393,10 @@ def nat():
                   (f"sum by (reason) (rate(sluice_drops_total{{$where,{reasons}}}{RATE}))", "{{reason}}"))
         )
         .with_panel(
+            graph("No port free, by pool", "pps", "First packets dropped because the pool had no free port for their flow.",
+                  (f"sum by (instance, pool) (rate(sluice_nat_pool_exhausted_total{{$where}}{RATE}))", "{{instance}} {{pool}}"))
+        )
+        .with_panel(
             graph("Flows not counted", "short", "Flows with more different addresses than are counted: the use of pools is larger than shown.",
                   ("sluice_nat_uncounted_flows{$where}", "{{instance}}"))
         )

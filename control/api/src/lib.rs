@@ -60,7 +60,7 @@ pub use flows::{
     ConntrackStats, Deleted, Flow, FlowChange, FlowCount, FlowFilter, FlowTuple, ListEnd, ListLine,
     UpdateRequest,
 };
-pub use nat::{Nat, NatDestination, NatSource, PortOwner};
+pub use nat::{Nat, NatDestination, NatExhausted, NatSource, PortOwner};
 pub use policy::{
     ApiError, ApplyReply, ApplyRequest, ConfirmReply, Diagnostic, FlowHandling, FlowsAhead, HistoryEntry,
     PolicyChange, PolicyDiff, PolicyView, ReloadReply, RollbackRequest, Status,

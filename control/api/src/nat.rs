@@ -13,8 +13,20 @@ pub struct Nat {
     pub left_out: u64,
     /// Packets dropped because no port was free for their flow, since the start.
     pub exhausted: u64,
+    /// The same of the running policy's rules that give sources: those that had no free port.
+    #[serde(default)]
+    pub exhausted_pools: Vec<NatExhausted>,
     /// Packets dropped because there was no address to give them, since the start.
     pub no_address: u64,
+}
+
+/// A rule that had no free port for some flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatExhausted {
+    /// The rule's name, else its chain and place.
+    pub pool: String,
+    /// Packets dropped for that.
+    pub packets: u64,
 }
 
 /// A source that flows were given.

@@ -6,14 +6,15 @@
 //!
 //! A pool is what a rule gives: of `snat` its addresses, of `masquerade` those of one interface that its packets may leave
 //! by. `snat` to a prefix is none, since there every source has one of its own. One port serves flows to any number of
-//! destinations, so that a pool with all ports in use still takes flows to others; but from there on some are refused.
+//! destinations, so that a pool with all ports in use still takes flows to others; but from there on some are refused. Those are
+//! counted by the workers, rule by rule, as they drop them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_engine::conntrack::{FlowFilter, Status};
-use sluice_engine::ruleset::{RuleInfo, Translate};
+use sluice_engine::ruleset::{RuleId, RuleInfo, Translate};
 use sluice_engine::world::World;
 use sluice_wire::Protocol;
 use tokio::task::spawn_blocking;
@@ -176,6 +177,14 @@ fn pools(world: &World) -> Vec<Pool> {
     }
     pools.truncate(MOST);
     pools
+}
+
+/// Packets for whose flows a rule that gives sources had no free port, by its label as that of a pool.
+pub(crate) fn exhausted(world: &World) -> Vec<(String, u64)> {
+    let of = |rule: RuleId| {
+        Some((label(world.ruleset.rules().get(rule.0 as usize)?), world.ruleset.exhausted(rule)))
+    };
+    world.ruleset.source_translations().filter_map(|(rule, _)| of(rule)).take(MOST).collect()
 }
 
 fn label(rule: &RuleInfo) -> String {

@@ -146,7 +146,7 @@ drop_reasons! {
         "Usual now and then: TCP sends it again.",
     /// No port was free for a flow that is translated: all would be taken for another flow's.
     NatExhausted = "nat_exhausted",
-        "Give the rule more addresses or ports; `sluice show nat` says how many are in use.",
+        "Give the rule more addresses or ports; `sluice show nat` says which rule it was, and how many are in use.",
     /// An address was to be borrowed (`masquerade`, `redirect`) from an interface that has none of the family.
     NatNoAddress = "nat_no_address",
         "Give that interface an address of the family, or make the rule ask for `family`.",

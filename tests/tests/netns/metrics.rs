@@ -318,6 +318,8 @@ fn translations(lab: &Lab, truth: &mut Truth<'_, '_>) {
     truth.mark();
     send(lab, "flows(9000, 40)\nflows(9001, 10)\nflows(9002, 5)");
     truth.rose("drops_total", &["reason=\"nat_exhausted\""], 2);
+    truth.is("nat_pool_exhausted_total", &["pool=\"postrouting 3\""], 2.0);
+    truth.is("nat_pool_exhausted_total", &[], 2.0);
     let cases = [("pool", 40.0, 200.0), ("lent", 10.0, 64_512.0), ("postrouting 3", 3.0, 3.0)];
     for (pool, used, ports) in cases {
         let pool = format!("pool=\"{pool}\"");

@@ -12,6 +12,7 @@ use sluice_engine::verdict::DropReason;
 use super::top::protocol_text;
 use super::{Answer, Json, Shared};
 use crate::flows::{End, Task, Translations, Walk};
+use crate::nat_pools;
 
 pub(super) async fn nat(State(control): Shared) -> Answer<api::Nat> {
     let mut counted = Translations::default();
@@ -58,6 +59,11 @@ pub(super) async fn nat(State(control): Shared) -> Answer<api::Nat> {
             .collect(),
         left_out: counted.left_out(),
         exhausted: drops(DropReason::NatExhausted),
+        exhausted_pools: nat_pools::exhausted(&world)
+            .into_iter()
+            .filter(|(_, packets)| *packets > 0)
+            .map(|(pool, packets)| api::NatExhausted { pool, packets })
+            .collect(),
         no_address: drops(DropReason::NatNoAddress),
     }))
 }

@@ -506,6 +506,7 @@ async fn metrics_have_the_names_that_dashboards_hold_on_to() {
 #[tokio::test]
 async fn every_metric_is_in_the_documentation_and_the_other_way_round() {
     let daemon = Daemon::start("documented");
+    daemon.apply("nat: {postrouting: [{action: masquerade, name: out}]}", api::FlowHandling::Keep).await;
     let pool = |protocol| crate::nat_pools::Used { protocol, ..crate::nat_pools::Used::default() };
     locked(&daemon.control.pool_use).pools = vec![pool("tcp"), pool("udp")];
     let told = crate::metrics::text(&daemon.control).unwrap();

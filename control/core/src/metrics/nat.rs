@@ -1,9 +1,10 @@
-//! How much of what translations may give is in use, as it was counted last ([`crate::nat_pools`]).
+//! How much of what translations may give is in use, as it was counted last ([`crate::nat_pools`]), and for how many packets
+//! nothing was left.
 
 use super::family::Family;
 use crate::control::Control;
 use crate::lock::locked;
-use crate::nat_pools::Used;
+use crate::nat_pools::{self, Used};
 
 /// A value of a pool.
 type Field = fn(&Used) -> f64;
@@ -32,6 +33,12 @@ pub(super) fn pools(control: &Control, families: &mut Vec<Family>) {
         }
         families.push(family);
     }
+    let help = "Packets dropped because a rule that gives sources had no free port for their flow.";
+    let mut exhausted = Family::counter("nat_pool_exhausted_total", help);
+    for (pool, packets) in nat_pools::exhausted(&control.publisher.world()) {
+        exhausted.add(&[("pool", &pool)], packets as f64);
+    }
+    families.push(exhausted);
     let gauges = [
         (
             "nat_uncounted_flows",

@@ -137,11 +137,13 @@ fn nat(nat: &Nat) -> Vec<String> {
     out.extend(destinations.lines());
     let told = [
         (nat.left_out, "flows of further addresses are not shown"),
-        (nat.exhausted, "packets were dropped because no port was free (nat_exhausted)"),
         (nat.no_address, "packets were dropped because there was no address (nat_no_address)"),
+        (nat.exhausted, "packets were dropped because no port was free (nat_exhausted)"),
     ];
     let told = told.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     out.extend(told);
+    let pools = nat.exhausted_pools.iter().map(|of| format!("    {} of {}", of.packets, of.pool));
+    out.extend(pools);
     out
 }
 

@@ -12,6 +12,7 @@ use crate::ruleset::changed::NamedAddresses;
 use crate::ruleset::classifier::{Index, Membership};
 use crate::ruleset::guard::Guard;
 use crate::ruleset::matching::{Match, Test};
+use crate::ruleset::sources;
 use crate::ruleset::walk::{MAX_DEPTH, Rule};
 use crate::ruleset::{
     Action, AddressMatch, AddressSet, Base, ChainId, First, Hook, Policy, PortSet, Reject, RuleCounters,
@@ -180,7 +181,8 @@ impl RulesetBuilder {
         sets.sort_unstable();
         sets.dedup();
         let membership = Membership::new(sets, &self.address_sets);
-        let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT);
+        let lenders = sources::lenders(&layout.rules);
+        let counters = RuleCounters::new(workers, layout.infos.len() + Hook::COUNT + lenders.len());
         Ok(Ruleset {
             bases,
             guards: layout.guards.into(),
@@ -197,6 +199,7 @@ impl RulesetBuilder {
             translates: self.translates,
             lends_endpoints,
             nat64,
+            lenders,
             relates_untracked,
             counts_flows,
             counters,

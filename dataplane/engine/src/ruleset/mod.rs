@@ -126,6 +126,8 @@ pub struct Ruleset {
     lends_endpoints: bool,
     /// What rules of NAT64 have, each once.
     nat64: Box<[Nat64]>,
+    /// The rules that give sources to flows, in order.
+    lenders: Box<[RuleId]>,
     /// Whether an ICMP error may be RELATED to a packet that is not tracked.
     relates_untracked: bool,
     /// Whether a rule asks how many flows are live.
@@ -325,6 +327,11 @@ impl Ruleset {
         for (id, identity) in self.metrics() {
             if let Some(&same) = before.get(&identity) {
                 self.counters.carry(id, old.counters.sum(same));
+                let exhausted =
+                    self.exhausted_counter(RuleId(id.0)).zip(old.exhausted_counter(RuleId(same.0)));
+                if let Some((new, old_one)) = exhausted {
+                    self.counters.carry(new, old.counters.sum(old_one));
+                }
             }
         }
     }

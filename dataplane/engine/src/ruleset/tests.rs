@@ -735,3 +735,32 @@ fn rules_that_give_sources_are_told_with_where_their_packets_leave() {
     let expected = (0..).zip(&rules).filter_map(|(rule, (.., leaves))| Some((rule, (*leaves)?)));
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
+
+/// Those that give none have no such counter; it goes on counting where the rule's own does.
+#[test]
+fn what_a_rule_had_no_port_for_is_counted_apart() {
+    let give = |name: Option<&str>, how: fn(NatRange) -> Translate| RuleSpec {
+        tests: vec![],
+        action: Action::Translate(how(NatRange::address(ip("192.0.2.1")))),
+        info: RuleInfo { name: name.map(Into::into), exported: name.is_some(), ..RuleInfo::default() },
+    };
+    let old = forward(vec![
+        give(None, Translate::Dnat),
+        give(Some("out"), Translate::Snat),
+        give(None, Translate::Masquerade),
+    ]);
+    for rule in [0, 1, 1, 2] {
+        old.count_exhausted(WorkerId(0), RuleId(rule), 100);
+    }
+    let counted =
+        |of: &Ruleset| [0, 1, 2].map(|rule| (of.exhausted(RuleId(rule)), of.rule_counters(RuleId(rule)).0));
+    assert_eq!(counted(&old), [(0, 0), (2, 0), (1, 0)]);
+    let new = forward(vec![
+        give(Some("out"), Translate::Snat),
+        give(None, Translate::Masquerade),
+        give(None, Translate::Dnat),
+    ]);
+    new.count_exhausted(WorkerId(0), RuleId(0), 100);
+    new.carry(&old);
+    assert_eq!(counted(&new), [(3, 0), (0, 0), (0, 0)]);
+}

@@ -19,7 +19,7 @@ use sluice_wire::{Family, Transport, icmp, quoted};
 use crate::conntrack::{CtState, Direction, Found, Manip, Mapping, NatRange, PortBlocks, Tracked};
 use crate::message::{LogCause, LogRecord, PuntedFrame};
 use crate::pipeline::Step;
-use crate::ruleset::{Decision, Effects, Hook, Translate, View};
+use crate::ruleset::{Decision, Effects, Hook, RuleId, Translate, View};
 use crate::stage::{filter, nat64, route, settle};
 use crate::transit::{Destination, Transit};
 use crate::verdict::{DropReason, Verdict};
@@ -94,22 +94,25 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
         _ => None,
     };
     let range = match rule {
-        Some(rule) => range(t, rule)?,
+        Some((_, rule)) => range(t, rule)?,
         None => NatRange::address(match manip {
             Manip::Source => t.packet.addrs.src(),
             Manip::Destination => t.packet.addrs.dst(),
         }),
     };
     let manip = match rule {
-        Some(Translate::Nat64(_)) => Manip::Source,
+        Some((_, Translate::Nat64(_))) => Manip::Source,
         _ => manip,
     };
+    if manip == Manip::Source {
+        t.lender = rule.map(|(id, _)| id);
+    }
     let egress = t.egress().map(|egress| egress.interface);
     let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
     t.bench.conntrack.bind(t.bench.now, pending, manip, &range);
     match (rule, egress) {
-        (Some(Translate::Masquerade(_)), Some(interface)) => pending.set_masquerade(interface),
-        (Some(Translate::Blocks(blocks)), _) => tell_block(t, blocks),
+        (Some((_, Translate::Masquerade(_))), Some(interface)) => pending.set_masquerade(interface),
+        (Some((_, Translate::Blocks(blocks))), _) => tell_block(t, blocks),
         _ => {}
     }
     let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
@@ -122,7 +125,10 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
 
 /// The rule that translates; None if none does. Rules of `nat` count first packets alone, so these are no part of what
 /// is stored for the others.
-fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Option<&'w Translate>> {
+fn judge<'w>(
+    t: &mut Transit<'_, 'w, '_>,
+    hook: Hook,
+) -> ControlFlow<Verdict, Option<(RuleId, &'w Translate)>> {
     let world = t.bench.world;
     let interfaces = (t.ingress(), t.egress().map(|egress| egress.interface));
     let tally = filter::tally(t.bench, t.flow, t.begins.as_ref());
@@ -153,7 +159,9 @@ fn judge<'w>(t: &mut Transit<'_, 'w, '_>, hook: Hook) -> ControlFlow<Verdict, Op
     settle::rules(t.bench, &effects, t.packet.length());
     filter::write_logs(t.bench, &effects, t.frame.ethernet(t.packet), t.packet.length(), interfaces);
     match decision {
-        Decision::Translate(rule) => ControlFlow::Continue(world.ruleset.translation(rule)),
+        Decision::Translate(rule) => {
+            ControlFlow::Continue(world.ruleset.translation(rule).map(|how| (rule, how)))
+        }
         Decision::Accept => ControlFlow::Continue(None),
         Decision::Drop | Decision::Reject(_) => ControlFlow::Break(Verdict::Drop(DropReason::PolicyNat)),
     }

@@ -160,6 +160,7 @@ fn a_range_is_used_up_before_a_flow_is_refused() {
     let one_more = udp(&between(CLI, "10.1.0.2", "10.2.0.2"), (5010, 53), b"q");
     assert_eq!(router.receive(CLI, &one_more).verdict, Verdict::Drop(DropReason::NatExhausted));
     assert_eq!(router.counters.conntrack.insert_failed.get(), 1);
+    assert_eq!(router.world.ruleset.exhausted(crate::ruleset::RuleId(0)), 1);
     let elsewhere = port_of(&mut router, "10.1.0.2", "10.2.0.3", (5010, 53));
     assert!(elsewhere.is_some(), "to another server the same port serves again");
     router.wait(60);
