@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sluice_tests::{Daemon, Lab, SystemFile};
+use sluice_tests::{Daemon, Lab, SystemFile, text};
 
 /// Says to everybody on sixteen ports which address and port he has.
 const MIRROR: &str = r#"
@@ -87,5 +87,12 @@ fn subscribers_have_their_ports_and_a_line_in_the_log() {
     let told =
         daemon.ask(&["explain", "--in", "lan", "--src", "10.1.0.3", "--dst", "10.2.0.2", "--proto", "icmp"]);
     assert!(told.contains("source becomes 10.2.0.1, a port of 20300-20399"), "{told}");
+    let told = daemon.ask(&["show", "nat", "--owner", "10.2.0.1:20345"]);
+    assert_eq!(told, "10.1.0.3 has 10.2.0.1 ports 20300-20399 by nat.postrouting 1\n");
+    let told = daemon.ask(&["show", "nat", "--owner", "10.2.0.1:20345", "--json"]);
+    assert!(told.contains(r#""subscriber": "10.1.0.3""#) && told.contains(r#""first": 20300"#), "{told}");
+    let nobody = daemon.sluice(&["show", "nat", "--owner", "10.2.0.1:80"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody).contains("no block has 10.2.0.1:80"), "{}", text(&nobody));
     daemon.stop();
 }
