@@ -111,6 +111,24 @@ impl Lab {
         process
     }
 
+    /// Runs an iperf3 client on `host`, which must succeed; its standard output. The server serves one at a time, and turns away
+    /// whoever comes while it ends a test: it is asked again then.
+    pub fn transfer(&self, host: &str, server: &str, options: &[&str]) -> String {
+        let argv = [&["iperf3", "-c", server, "--connect-timeout", "3000"], options].concat();
+        let mut out = self.run(host, &argv);
+        let served = until(Duration::from_secs(10), || {
+            let said = text(&out);
+            let turned_away =
+                ["the server is busy", "unable to connect to server"].iter().any(|w| said.contains(w));
+            if turned_away {
+                out = self.run(host, &argv);
+            }
+            !turned_away
+        });
+        assert!(served && out.status.success(), "{argv:?} on {host}: {}\n{}", out.status, text(&out));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
     /// Waits until something listens on a TCP port of `host`.
     pub fn wait_for(&self, host: &str, port: u16) {
         let listens = || {

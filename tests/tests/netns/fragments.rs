@@ -1,6 +1,6 @@
 //! Datagrams in fragments, by real programs: both families, one and two workers, through the router and to it.
 
-use sluice_tests::{Daemon, Lab, SystemFile, text};
+use sluice_tests::{Daemon, Lab, SystemFile};
 
 use crate::BORDER;
 
@@ -20,12 +20,11 @@ fn fragments(workers: usize) {
         lab.must("client", &["ping", "-q", "-c", "3", "-i", "0.05", "-W", "2", "-s", "8000", router]);
         lab.must("router", &["ping", "-q", "-c", "3", "-i", "0.05", "-W", "2", "-s", "8000", server]);
         for more in [&["-b", "10M"][..], &["-b", "10M", "-R"]] {
-            let mut argv = vec!["iperf3", "-c", server, "-u", "-l", "8192", "-t", "1", "-J"];
-            argv.extend_from_slice(more);
-            let out = lab.run("client", &argv);
-            let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("iperf3's report");
+            let options = ["-u", "-l", "8192", "-t", "1", "-J"];
+            let said = lab.transfer("client", server, &[&options, more].concat());
+            let report: serde_json::Value = serde_json::from_str(&said).expect("iperf3's report");
             let lost = report["end"]["sum"]["lost_percent"].as_f64();
-            assert!(lost.is_some_and(|percent| percent < 20.0), "{argv:?}: {}", text(&out));
+            assert!(lost.is_some_and(|percent| percent < 20.0), "{more:?}: {said}");
         }
     }
     let flows = daemon.ask(&["conntrack", "list", "-p", "udp", "--dport", "5201"]);
