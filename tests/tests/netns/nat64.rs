@@ -23,6 +23,7 @@ filter:
     policy: drop
     rules:
       - {ct: [established, related], action: accept}
+      - {in: inside, out: inside, dst: "64:ff9b:1::10.2.0.1", ct: new, action: accept}
       - {in: inside, out: outside, src: "fd00:1::/64", dst: "64:ff9b:1::10.2.0.0/120", ct: new, action: accept}
 "#;
 
@@ -33,7 +34,37 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("10.2.0.2", 7000))
 while True:
     data, peer = s.recvfrom(65535)
-    s.sendto(data, peer)
+    s.sendto(str(peer[1]).encode() if data == b"who?" else data, peer)
+"#;
+
+/// Two hosts that the server tells of their ports of the pool, and that send to each other's until both have heard of the
+/// other: whoever sends first is not let in.
+const MEET: &str = r#"
+import socket
+POOL = "64:ff9b:1::a02:1"
+def host(address):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.bind((address, 0))
+    s.settimeout(5)
+    s.sendto(b"who?", ("64:ff9b:1::a02:2", 7000))
+    port = int(s.recv(100))
+    s.settimeout(0.3)
+    return s, port
+def hears(s, port):
+    try:
+        data, peer = s.recvfrom(100)
+    except socket.timeout:
+        return False
+    assert data == b"hello" and peer[:2] == (POOL, port), (data, peer)
+    return True
+for n in range(4):
+    (a, port_a), (b, port_b) = host("fd00:1::2"), host("fd00:1::3")
+    for attempt in range(10):
+        a.sendto(b"hello", (POOL, port_b))
+        b.sendto(b"hello", (POOL, port_a))
+        if hears(a, port_b) and hears(b, port_a):
+            print("met")
+            break
 "#;
 
 /// Datagrams whole and in fragments, there and back; then, as flows of any worker, some to a port where nobody is.
@@ -81,6 +112,11 @@ fn speaks(workers: usize) {
     let told = lab.python("client", ASK);
     let expected = [1, 1400, 1452, 1453, 4000, 30000].map(|length| format!("same {length}\n")).concat();
     assert_eq!(told, expected + &"refused\n".repeat(5));
+
+    lab.must("client", &["ip", "addr", "add", "fd00:1::3/64", "dev", "eth0", "nodad"]);
+    assert_eq!(lab.python("client", MEET), "met\n".repeat(4));
+    let refused = daemon.metrics().sum("sluice_drops_total", &[r#"reason="nat64_unmapped""#]);
+    assert!(refused >= 1, "{refused}");
 
     let flows = daemon.ask(&["conntrack", "list", "-f", "ipv6", "-p", "tcp", "--dport", "80"]);
     assert!(flows.contains(&format!("dst={CALLED} ")) && flows.contains("dst=64:ff9b:1::a02:1 "), "{flows}");

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use sluice_wire::fragment::stand_alone;
 
-use super::passes::{Arrival, judge_packet};
+use super::passes::{Arrival, judge_anew, judge_packet};
 use crate::frame::Frame;
 use crate::reassembly::Assembly;
 use crate::stage::defrag::{self, Course};
@@ -46,7 +46,7 @@ fn judge_whole(
     Assembly { buffer, shape }: &mut Assembly,
     arrival: &mut Arrival,
 ) -> Verdict {
-    let Some((mut whole, mut packet)) = defrag::whole(buffer, shape, frame, arrival.packet.family()) else {
+    let Some((mut whole, packet)) = defrag::whole(buffer, shape, frame, arrival.packet.family()) else {
         return Verdict::Drop(DropReason::FragmentInvalid);
     };
     let from_wire = matches!(arrival.sender, Sender::Wire(_));
@@ -54,18 +54,8 @@ fn judge_whole(
     if let Some(verdict) = defrag::hand_over(bench, &whole, (&packet, &seen), shape) {
         return verdict;
     }
-    if from_wire && let ControlFlow::Break(verdict) = nat64::arrive(bench, &mut whole, &mut packet) {
-        return verdict;
-    }
     arrival.packet = packet;
-    if let Sender::Wire(ingress) = arrival.sender {
-        match raw::prerouting(bench, &packet, ingress, whole.ethernet(&packet)) {
-            ControlFlow::Continue(raw) => arrival.raw = raw,
-            ControlFlow::Break(verdict) => return verdict,
-        }
-        arrival.key = bench.conntrack.key(&packet, arrival.raw.template.zone);
-    }
-    let verdict = judge_packet(bench, &mut whole, arrival, Some(shape));
+    let verdict = judge_anew(bench, &mut whole, arrival, Some(shape));
     frame.egress = whole.egress;
     verdict
 }

@@ -8,12 +8,12 @@ use super::express::{Express, Way};
 use super::{BURST, fragments};
 use crate::conntrack::{FlowHandle, Key, TrackHook, Tracked};
 use crate::decision::{self, Course};
-use crate::frame::Frame;
+use crate::frame::{Frame, Origin};
 use crate::pipeline;
 use crate::reassembly::Shape;
 use crate::stage::raw::{self, Raw};
 use crate::stage::related::{self, Met};
-use crate::stage::{admit, defrag, invalid, settle, track};
+use crate::stage::{admit, defrag, invalid, nat64, settle, track};
 use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::AddressKind;
@@ -204,7 +204,46 @@ pub(super) fn judge_packet(
     (t.mark, t.shape) = (arrival.raw.mark, shape);
     t.set_tracked(tracked);
     let ControlFlow::Break(verdict) = pipeline::received(&mut t);
-    t.finish(verdict)
+    match t.finish(verdict) {
+        Verdict::HandOver(worker) if worker == bench.worker => judge_hairpin(bench, frame, arrival, shape),
+        verdict => verdict,
+    }
+}
+
+/// A packet that became IPv4 for an address of ours, as if it came from there: see [`nat64`].
+#[cold]
+fn judge_hairpin(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    arrival: &mut Arrival,
+    shape: Option<&Shape>,
+) -> Verdict {
+    frame.origin = Origin::HandedOver;
+    judge_anew(bench, frame, arrival, shape)
+}
+
+/// The first two passes and the third, for a packet that no pass has seen as it is now.
+pub(super) fn judge_anew(
+    bench: &mut Bench<'_>,
+    frame: &mut Frame<'_>,
+    arrival: &mut Arrival,
+    shape: Option<&Shape>,
+) -> Verdict {
+    (arrival.raw, arrival.key, arrival.hint) = (Raw::default(), None, None);
+    if let Sender::Wire(ingress) = arrival.sender {
+        let raw = match nat64::arrive(bench, frame, &mut arrival.packet) {
+            ControlFlow::Continue(()) => {
+                raw::prerouting(bench, &arrival.packet, ingress, frame.ethernet(&arrival.packet))
+            }
+            ControlFlow::Break(verdict) => ControlFlow::Break(verdict),
+        };
+        match raw {
+            ControlFlow::Continue(raw) => arrival.raw = raw,
+            ControlFlow::Break(verdict) => return verdict,
+        }
+        arrival.key = bench.conntrack.key(&arrival.packet, arrival.raw.template.zone);
+    }
+    judge_packet(bench, frame, arrival, shape)
 }
 
 #[inline]

@@ -104,6 +104,10 @@ fn back(t: &Transit<'_, '_, '_>) -> Option<Way> {
         Sender::Box(tap) => return Some(Way { source: asked, destination: Destination::Box(tap) }),
         Sender::Wire(ingress) => ingress,
     };
+    if nat64::is_lent(world, sender) {
+        // A hairpin on its way back: where it came from, nobody would know what it quotes.
+        return None;
+    }
     let (interface, destination) = if is_link_local(sender) {
         let egress = Egress { interface: ingress, next: NextHop::Neighbour(sender) };
         (ingress, Destination::Onward(egress))

@@ -116,7 +116,7 @@ pub(crate) fn whole<'a>(
     Some((frame, packet))
 }
 
-/// Hands a datagram to the worker that owns its flow, which knows it as `seen`, if that is another one. What finds no room there is counted.
+/// Hands a datagram to the worker that owns its flow, which knows it as `seen`, if that is another one.
 pub(crate) fn hand_over(
     bench: &mut Bench<'_>,
     frame: &Frame<'_>,
@@ -124,7 +124,18 @@ pub(crate) fn hand_over(
     shape: &Shape,
 ) -> Option<Verdict> {
     let worker = owner_elsewhere(bench, frame, (packet, seen))?;
-    let arrived = shape.arrived?;
+    Some(hand_over_to(bench, frame, packet, shape, worker))
+}
+
+/// Hands a datagram to another worker, which counts its fragments. What finds no room there is counted here.
+pub(crate) fn hand_over_to(
+    bench: &mut Bench<'_>,
+    frame: &Frame<'_>,
+    packet: &Packet,
+    shape: &Shape,
+    worker: WorkerId,
+) -> Verdict {
+    let Some(arrived) = shape.arrived else { return Verdict::Drop(DropReason::FragmentInvalid) };
     let from = match frame.origin {
         Origin::Wire | Origin::HandedOver => Origin::Wire,
         Origin::Local(tap) | Origin::LocalHandedOver(tap) => Origin::Local(tap),
@@ -134,7 +145,7 @@ pub(crate) fn hand_over(
     let sent = pieces::hand_over(bench, (packet, frame.bytes()), shape, (outlet, link));
     let lost = shape.fragments().saturating_sub(sent);
     settle::others(bench.counters, frame, Verdict::Drop(DropReason::HandoverRing), lost);
-    Some(Verdict::Collected)
+    Verdict::Collected
 }
 
 fn owner_elsewhere(

@@ -3,24 +3,28 @@
 //! whose source is translated: rules, tracker and counters do to its packets what they do to any other's.
 //!
 //! Both steps are arithmetic ([`siit`]); whose a packet is, the flow knows. So a packet from IPv4 that is no flow's is
-//! dropped where IPv6 would be routed, and a host of IPv6 that sends as if it were one of IPv4 is refused. Hairpins, from
-//! one IPv6 host by the pool to another, are refused too.
+//! dropped where IPv6 would be routed, and a host of IPv6 that sends as if it were one of IPv4 is refused.
+//!
+//! A hairpin goes from one IPv6 host by the pool to another: it becomes IPv4, leaves by no link, and comes back as if by the one
+//! that it came from. So it is of two flows, one of either host, and none that the other has not begun lets it in.
 //!
 //! Which rule asks for it is [`crate::stage::nat`]'s affair, as for all translations.
-//! Source: RFC 6146 sections 3.4 and 3.5, RFC 7915; docs/adr/0021.
+//! Source: RFC 6146 sections 3.4, 3.5 and 3.8, RFC 7915; docs/adr/0021.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
+use sluice_wire::build::IcmpError;
 use sluice_wire::siit::{self, Cut, Refusal};
 use sluice_wire::{Addrs, Family, Packet, Transport, icmp, martian, quoted};
 
 use crate::conntrack::{Nat64, NatRange};
-use crate::frame::{Frame, Origin};
+use crate::frame::{Frame, Origin, Outlet};
+use crate::ids::WorkerId;
 use crate::pipeline::Step;
 use crate::reassembly::Reassembly;
 use crate::ruleset::First;
-use crate::stage::admit;
+use crate::stage::{admit, answer, defrag, nat};
 use crate::transit::{Bench, Egress, NextHop, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{AddressKind, World};
@@ -29,9 +33,13 @@ use crate::world::{AddressKind, World};
 #[cold]
 pub(crate) fn arrive(bench: &Bench<'_>, frame: &mut Frame<'_>, packet: &mut Packet) -> Step {
     let all = bench.world.ruleset.nat64();
-    if let Addrs::V6 { src, .. } = packet.addrs {
-        let pretends = frame.origin == Origin::Wire && all.iter().any(|one| one.prefix().contains(src));
-        return if pretends { drop(DropReason::MartianSource) } else { ControlFlow::Continue(()) };
+    let lends = |address| all.iter().any(|one| one.lends(address));
+    let pretends = match packet.addrs {
+        Addrs::V4 { src, dst } => lends(src) && lends(dst),
+        Addrs::V6 { src, .. } => all.iter().any(|one| one.prefix().contains(src)),
+    };
+    if pretends && frame.origin == Origin::Wire {
+        return drop(DropReason::MartianSource);
     }
     let Some((nat64, answer)) = answered(bench, packet, frame.bytes()) else {
         return ControlFlow::Continue(());
@@ -129,21 +137,35 @@ pub(crate) fn range(t: &Transit<'_, '_, '_>, nat64: &Nat64) -> ControlFlow<Verdi
             | Transport::Icmpv6 { kind: icmp::v6::ECHO_REQUEST, .. }
     );
     let from_ipv4 = nat64.prefix().contains(src);
+    let port = t.packet.ports().map(|(_, dport)| dport);
+    let all = t.bench.world.ruleset.nat64();
+    let is_hairpin = |host| port.is_some_and(|port| all.iter().any(|one| one.lends_port(host, port)));
     match nat64.prefix().extract(dst) {
         Some(host) if from_ipv4 && nat64.lends(host) => {
             ControlFlow::Break(Verdict::Drop(DropReason::Nat64Unmapped))
         }
-        Some(host) if translatable && !from_ipv4 && nat64.reaches(host) => {
+        Some(host) if translatable && !from_ipv4 && (nat64.reaches(host) || is_hairpin(host)) => {
             ControlFlow::Continue(nat64.range(src))
         }
         _ => refused,
     }
 }
 
-/// Whether a packet is an answer to a pool's port that no flow has.
-pub(crate) fn is_unmapped(t: &Transit<'_, '_, '_>) -> bool {
-    let destination = t.packet.addrs.dst();
-    t.bench.world.ruleset.nat64().iter().any(|one| one.lent(destination).is_some())
+/// Whether an address of IPv6 stands for one of a pool.
+pub(crate) fn is_lent(world: &World, address: IpAddr) -> bool {
+    world.ruleset.nat64().iter().any(|one| one.lent(address).is_some())
+}
+
+/// Whether an address of IPv4 is a pool's.
+pub(crate) fn is_of_pool(world: &World, address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address else { return false };
+    world.ruleset.nat64().iter().any(|one| one.lends(address))
+}
+
+/// Whether a packet came from IPv4, be it as a hairpin.
+pub(crate) fn is_from_ipv4(t: &Transit<'_, '_, '_>) -> bool {
+    let Addrs::V6 { src, .. } = t.packet.addrs else { return true };
+    t.bench.world.ruleset.nat64().iter().any(|one| one.prefix().contains(src))
 }
 
 /// The addresses by which a packet of a flow to an IPv4 host is routed towards `destination`, that host; None for any other.
@@ -185,7 +207,42 @@ fn leave_as_ipv4(t: &mut Transit<'_, '_, '_>) -> Step {
     if let Some(trace) = &mut t.bench.trace {
         trace.became(t.packet);
     }
-    ControlFlow::Continue(())
+    if is_of_pool(t.bench.world, t.packet.addrs.dst()) { turn_back(t) } else { ControlFlow::Continue(()) }
+}
+
+/// Where a hairpin goes, which became IPv4: to the worker of the flow that it answers. That is this one where the verdict says
+/// so, and [`crate::engine`] judges it once more; another one gets a copy.
+fn turn_back(t: &mut Transit<'_, '_, '_>) -> Step {
+    if t.packet.ttl <= 1 {
+        nat::undo(t);
+        let error = IcmpError::ttl_exceeded(t.packet.family());
+        return ControlFlow::Break(answer::error(t, error, DropReason::TtlExceeded));
+    }
+    let Some((_, answer)) = answered(t.bench, t.packet, t.frame.bytes()) else {
+        return drop(DropReason::Nat64Unmapped);
+    };
+    t.frame.rss = None;
+    let owner = match t.bench.workers {
+        0 | 1 => t.bench.worker,
+        _ => admit::owner_of(t.bench, t.frame, &answer),
+    };
+    ControlFlow::Break(match t.shape {
+        _ if owner == t.bench.worker => Verdict::HandOver(owner),
+        Some(shape) => defrag::hand_over_to(t.bench, t.frame, t.packet, shape, owner),
+        None => hand_over_copy(t, owner),
+    })
+}
+
+/// Hands a frame over that is not as it came.
+fn hand_over_copy(t: &mut Transit<'_, '_, '_>, worker: WorkerId) -> Verdict {
+    let outlet = Outlet::Worker { worker, from: Origin::Wire, port: t.frame.port };
+    match t.bench.out.frame(outlet, usize::from(t.frame.len)) {
+        Some(room) if room.len() == usize::from(t.frame.len) => {
+            room.copy_from_slice(t.frame.bytes());
+            Verdict::Collected
+        }
+        _ => Verdict::Drop(DropReason::HandoverRing),
+    }
 }
 
 /// Makes IPv4 of a packet whose addresses are those of an IPv4 host and of a pool.

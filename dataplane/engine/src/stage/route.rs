@@ -33,7 +33,7 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
     if let Some(addrs) = nat64::towards(t, destination) {
         return to_ipv4(t, &addrs);
     }
-    if nat64::is_unmapped(t) {
+    if nat64::is_lent(world, destination) {
         return drop(DropReason::Nat64Unmapped);
     }
     match world.fib.route(&t.packet.addrs) {
@@ -45,8 +45,16 @@ pub(crate) fn input(t: &mut Transit<'_, '_, '_>) -> Step {
     }
 }
 
-/// Routes what goes to an IPv4 host. Not to the router itself, which speaks IPv6.
+/// Routes what goes to an IPv4 host. Not to the router itself, which speaks IPv6; to a pool, once, back to where it came from.
 fn to_ipv4(t: &mut Transit<'_, '_, '_>, addrs: &Addrs) -> Step {
+    if nat64::is_of_pool(t.bench.world, addrs.dst()) {
+        let Some(interface) = t.ingress().filter(|_| !nat64::is_from_ipv4(t)) else {
+            return drop(DropReason::Nat64Unmapped);
+        };
+        let next = NextHop::Neighbour(addrs.dst());
+        t.destination = Destination::Onward(Egress { interface, next });
+        return ControlFlow::Continue(());
+    }
     match t.bench.world.fib.route(addrs) {
         Some(Target::Via(hop)) => onward(t, hop, addrs.dst()),
         Some(Target::Local | Target::Broadcast) => nowhere(t, None),

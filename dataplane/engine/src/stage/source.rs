@@ -28,6 +28,10 @@ pub(crate) fn check(t: &mut Transit<'_, '_, '_>) -> Step {
             let error = IcmpError::new(icmp::v6::UNREACHABLE, icmp::v6::BEYOND_SCOPE);
             return ControlFlow::Break(answer::error(t, error, DropReason::MartianSource));
         }
+        // A hairpin: looked at when it came in, and nobody outside can say to be one.
+        Addrs::V6 { src, .. } if nat64::is_lent(t.bench.world, src.into()) => {
+            return ControlFlow::Continue(());
+        }
         Addrs::V6 { src, .. } => {
             let host = nat64::host(t.bench.world, src.into());
             if host.is_ipv4() && t.bench.world.interfaces.kind(host) == AddressKind::Local {

@@ -2,6 +2,7 @@
 
 mod beyond;
 mod down;
+mod hairpin;
 mod nat64;
 mod zones;
 
@@ -13,6 +14,7 @@ use sluice_wire::{Packet, Protocol, TcpFlags, Transport, icmp, quoted};
 
 use crate::Verdict;
 use crate::conntrack::{FlowFilter, LineOptions, NatRange};
+use crate::frame::Outlet;
 use crate::ids::InterfaceId;
 use crate::message::Cursor;
 use crate::ruleset::{Action, Hook, Match, PortMatch, PortSet, Test, Translate};
@@ -390,15 +392,22 @@ impl<const N: usize> Team<N> {
 
     /// A frame that comes to any worker; in the end, who judged it and how.
     fn receive(&mut self, at: usize, from: InterfaceId, bytes: &[u8]) -> (usize, crate::testing::Fate) {
-        let fate = self.workers[at].receive(from, bytes);
-        match fate.verdict {
-            Verdict::HandOver(owner) => {
-                self.handed_over += 1;
-                let owner = usize::from(owner.0);
-                (owner, self.workers[owner].receive_handed_over(from, bytes))
-            }
-            _ => (at, fate),
+        let mut fate = self.workers[at].receive(from, bytes);
+        let mut by = at;
+        if let Verdict::HandOver(owner) = fate.verdict {
+            self.handed_over += 1;
+            by = usize::from(owner.0);
+            fate = self.workers[by].receive_handed_over(from, bytes);
         }
+        // One that turned back on its way.
+        if let (Verdict::Collected, [(Outlet::Worker { worker, .. }, bytes)]) =
+            (fate.verdict, fate.sent.frames.as_slice())
+        {
+            self.handed_over += 1;
+            by = usize::from(worker.0);
+            fate = self.workers[by].receive_handed_over(from, bytes);
+        }
+        (by, fate)
     }
 }
 

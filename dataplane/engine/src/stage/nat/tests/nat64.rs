@@ -12,13 +12,13 @@ use crate::ids::PortId;
 use crate::world::RpFilter;
 
 const CLIENT: &str = "fd00:1::2";
-const SERVER: &str = "10.2.0.2";
+pub(super) const SERVER: &str = "10.2.0.2";
 /// What the client calls the server.
 const CALLED: &str = "64:ff9b:1::10.2.0.2";
 const POOL: &str = "10.2.0.200";
 const PORTS: (u16, u16) = (20_000, 29_999);
 
-fn nat64(prefix: &str, length: u8) -> Translate {
+pub(super) fn nat64(prefix: &str, length: u8) -> Translate {
     let prefix = Pref64::new(prefix.parse().unwrap(), length).unwrap();
     let pool = POOL.parse().unwrap();
     Translate::Nat64(Nat64::new(prefix, (pool, pool), PORTS).unwrap())
@@ -248,7 +248,7 @@ fn what_is_too_long_is_told_or_cut() {
     assert!(pieces.iter().all(|piece| piece.addrs.dst() == ip(CLIENT) && piece.length() <= 1500));
 }
 
-fn part(bytes: &[u8]) -> Packet {
+pub(super) fn part(bytes: &[u8]) -> Packet {
     match sluice_wire::parse(bytes) {
         Ok(sluice_wire::Parsed::Ip(packet)) => packet,
         other => panic!("{other:?}"),
@@ -256,7 +256,7 @@ fn part(bytes: &[u8]) -> Packet {
 }
 
 /// The two fragments of a frame.
-fn cut(whole: &[u8]) -> [Vec<u8>; 2] {
+pub(super) fn cut(whole: &[u8]) -> [Vec<u8>; 2] {
     let packet = part(whole);
     let split = Split::of(&packet, whole, 42).unwrap().without_dont_fragment();
     let piece = |piece| [&whole[..14], &built(|room| split.write(room, piece))].concat();
