@@ -7,7 +7,7 @@
 //! A pool is what a rule gives: of `snat` its addresses, of `masquerade` those of one interface that its packets may leave
 //! by. `snat` to a prefix is none, since there every source has one of its own. One port serves flows to any number of
 //! destinations, so that a pool with all ports in use still takes flows to others; but from there on some are refused. Those are
-//! counted by the workers, rule by rule, as they drop them.
+//! counted by the workers, rule by rule, as they find none.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

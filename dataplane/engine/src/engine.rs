@@ -12,6 +12,7 @@ use sluice_wire::{Packet, Parsed, TcpFlags, Transport, parse, set_addresses};
 
 use self::express::Express;
 use self::passes::Arrival;
+pub(crate) use self::passes::judge_hairpin;
 use crate::conntrack::{Conntrack, FlowBudget, Reservations};
 use crate::counters::WorkerCounters;
 use crate::decision::Decisions;

@@ -10,7 +10,7 @@ use crate::decision::{self, Decisions};
 use crate::frame::{Frame, Outbox};
 use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::reassembly::{Assembly, Reassembly, Shape};
-use crate::ruleset::{Effects, RuleId};
+use crate::ruleset::Effects;
 use crate::stage::settle;
 use crate::trace::{Step, Trace};
 use crate::verdict::Verdict;
@@ -95,8 +95,6 @@ pub(crate) struct Transit<'a, 'b, 'f> {
     pub begins: Option<Pending>,
     /// The tuples of that flow, if it is translated.
     pub mapping: Option<Mapping>,
-    /// The rule that chose the source of the flow that it begins.
-    pub lender: Option<RuleId>,
     /// What rules see of it; None before the tracker.
     pub ct: Option<CtInfo>,
     pub mark: u32,
@@ -130,7 +128,6 @@ impl<'a, 'b, 'f> Transit<'a, 'b, 'f> {
             flow: None,
             begins: None,
             mapping: None,
-            lender: None,
             ct: None,
             mark: 0,
             destination: Destination::Unknown,

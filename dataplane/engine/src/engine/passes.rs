@@ -9,6 +9,7 @@ use super::{BURST, fragments};
 use crate::conntrack::{FlowHandle, Key, TrackHook, Tracked};
 use crate::decision::{self, Course};
 use crate::frame::{Frame, Origin};
+use crate::ids::InterfaceId;
 use crate::pipeline;
 use crate::reassembly::Shape;
 use crate::stage::raw::{self, Raw};
@@ -204,22 +205,21 @@ pub(super) fn judge_packet(
     (t.mark, t.shape) = (arrival.raw.mark, shape);
     t.set_tracked(tracked);
     let ControlFlow::Break(verdict) = pipeline::received(&mut t);
-    match t.finish(verdict) {
-        Verdict::HandOver(worker) if worker == bench.worker => judge_hairpin(bench, frame, arrival, shape),
-        verdict => verdict,
-    }
+    t.finish(verdict)
 }
 
-/// A packet that became IPv4 for an address of ours, as if it came from there: see [`nat64`].
+/// A hairpin: a packet that became IPv4 for an address of ours, judged as if it came from there. Its datagram, if it came in
+/// fragments, has `shape`. See [`nat64`].
 #[cold]
-fn judge_hairpin(
+pub(crate) fn judge_hairpin(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
-    arrival: &mut Arrival,
+    (packet, ingress): (&Packet, InterfaceId),
     shape: Option<&Shape>,
 ) -> Verdict {
     frame.origin = Origin::HandedOver;
-    judge_anew(bench, frame, arrival, shape)
+    let mut arrival = Arrival { packet: *packet, sender: Sender::Wire(ingress), ..Arrival::none() };
+    judge_anew(bench, frame, &mut arrival, shape)
 }
 
 /// The first two passes and the third, for a packet that no pass has seen as it is now.

@@ -32,11 +32,6 @@ fn enter(t: &mut Transit<'_, '_, '_>) -> Step {
             t.bench.note(Told::Entered);
             ControlFlow::Continue(())
         }
-        Err(reason) => {
-            if let (DropReason::NatExhausted, Some(rule)) = (reason, t.lender) {
-                t.bench.world.ruleset.count_exhausted(t.bench.worker, rule, t.packet.length());
-            }
-            ControlFlow::Break(Verdict::Drop(reason))
-        }
+        Err(reason) => ControlFlow::Break(Verdict::Drop(reason)),
     }
 }

@@ -104,12 +104,12 @@ fn bind(t: &mut Transit<'_, '_, '_>, manip: Manip, hook: Option<Hook>) -> Step {
         Some((_, Translate::Nat64(_))) => Manip::Source,
         _ => manip,
     };
-    if manip == Manip::Source {
-        t.lender = rule.map(|(id, _)| id);
-    }
     let egress = t.egress().map(|egress| egress.interface);
     let Some(pending) = &mut t.begins else { return ControlFlow::Continue(()) };
     t.bench.conntrack.bind(t.bench.now, pending, manip, &range);
+    if let (Manip::Source, true, Some((id, _))) = (manip, pending.is_exhausted(), rule) {
+        t.bench.world.ruleset.count_exhausted(t.bench.worker, id, t.packet.length());
+    }
     match (rule, egress) {
         (Some((_, Translate::Masquerade(_))), Some(interface)) => pending.set_masquerade(interface),
         (Some((_, Translate::Blocks(blocks))), _) => tell_block(t, blocks),

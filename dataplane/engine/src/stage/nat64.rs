@@ -19,6 +19,7 @@ use sluice_wire::siit::{self, Cut, Refusal};
 use sluice_wire::{Addrs, Family, Packet, Transport, icmp, martian, quoted};
 
 use crate::conntrack::{Nat64, NatRange};
+use crate::engine;
 use crate::frame::{Frame, Origin, Outlet};
 use crate::ids::WorkerId;
 use crate::pipeline::Step;
@@ -210,8 +211,8 @@ fn leave_as_ipv4(t: &mut Transit<'_, '_, '_>) -> Step {
     if is_of_pool(t.bench.world, t.packet.addrs.dst()) { turn_back(t) } else { ControlFlow::Continue(()) }
 }
 
-/// Where a hairpin goes, which became IPv4: to the worker of the flow that it answers. That is this one where the verdict says
-/// so, and [`crate::engine`] judges it once more; another one gets a copy.
+/// Where a hairpin goes, which became IPv4: to the worker of the flow that it answers. That is judged once more here if it
+/// is this one's; another one gets a copy.
 fn turn_back(t: &mut Transit<'_, '_, '_>) -> Step {
     if t.packet.ttl <= 1 {
         nat::undo(t);
@@ -226,8 +227,13 @@ fn turn_back(t: &mut Transit<'_, '_, '_>) -> Step {
         0 | 1 => t.bench.worker,
         _ => admit::owner_of(t.bench, t.frame, &answer),
     };
+    // What becomes of it is another flow's, and must not be stored for this one.
+    t.once_only = true;
     ControlFlow::Break(match t.shape {
-        _ if owner == t.bench.worker => Verdict::HandOver(owner),
+        _ if owner == t.bench.worker => {
+            let Some(ingress) = t.ingress() else { return drop(DropReason::Nat64Unmapped) };
+            engine::judge_hairpin(t.bench, t.frame, (t.packet, ingress), t.shape)
+        }
         Some(shape) => defrag::hand_over_to(t.bench, t.frame, t.packet, shape, owner),
         None => hand_over_copy(t, owner),
     })

@@ -306,7 +306,7 @@ impl Pending {
     }
 
     /// Whether no port was free for the flow.
-    pub(super) fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         match &self.0 {
             PendingFlow::V4(new) => new.exhausted,
             PendingFlow::V6(new) => new.exhausted,
