@@ -115,7 +115,7 @@ impl Helper {
         let (limit, seconds) = match (self, class) {
             (Helper::Ftp | Helper::Tftp, _) => (1, 300),
             (Helper::Irc, _) => (8, 300),
-            (Helper::Amanda, _) => (3, 180),
+            (Helper::Amanda, _) => (4, 180),
             (Helper::Pptp, _) => (2, 300),
             (Helper::Sip, sip::SIGNALLING) => (1, 180),
             (Helper::Sip, sip::IMAGE) => (2, 180),

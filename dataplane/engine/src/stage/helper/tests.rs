@@ -329,6 +329,28 @@ fn an_answer_from_another_port_of_the_server_is_related() {
     }
 }
 
+/// Amanda 3 waits on four ports. What a second answer announces replaces them, as on Linux 6.18.
+#[test]
+fn a_backup_has_four_streams() {
+    let amanda = Assigned { helper: Helper::Amanda, loose: false };
+    let mut router = guarded(Router::new(), amanda, 10080).ready();
+    router.receive(CLI, &udp(&between(CLI, CLIENT, SERVER), (846, 10080), b"SERVICE sendbackup"));
+    for first in [50_080, 50_090] {
+        let ports = [first, first + 1, first + 2, first + 3];
+        let [data, messages, index, state] = ports;
+        let answer = format!("REP\nCONNECT DATA {data} MESG {messages} INDEX {index} STATE {state}\n\n");
+        let answer = udp(&between(SRV, SERVER, CLIENT), (10080, 846), answer.as_bytes());
+        assert!(passes(router.receive(SRV, &answer).verdict));
+        let mut expected: Vec<_> = expectations(&mut router).iter().map(|one| one.dport).collect();
+        expected.sort_unstable();
+        assert_eq!(expected, ports);
+    }
+    for (port, passed) in [(50_080, false), (50_090, true), (50_091, true), (50_092, true), (50_093, true)] {
+        let opens = segment((CLI, CLIENT, SERVER), (50_000, port), SYN, (1, 0), b"");
+        assert_eq!(passes(router.receive(CLI, &opens).verdict), passed, "{port}");
+    }
+}
+
 #[test]
 fn a_helper_understands_its_own_protocol_alone() {
     let mut router = guarded(Router::new(), FTP, 69).ready();
