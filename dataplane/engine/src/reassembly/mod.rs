@@ -200,8 +200,9 @@ impl Reassembly {
                 }
             }
             Placed::Refused(reason) => {
-                if kept == 0 {
-                    self.end(at, 0);
+                // One of IPv6 without bytes tells where the datagram ends, and is gone: the kernel remembers.
+                if self.slots.get(at as usize).is_some_and(|slot| slot.datagram.end == 0) {
+                    self.end(at, kept);
                 }
                 Collected::Dropped { reason, others: 0 }
             }

@@ -167,6 +167,24 @@ fn no_memory_at_all() {
     assert_eq!(bench.collect(part), dropped);
 }
 
+/// As `nf_ct_frag6_queue` and `ip_frag_queue` of Linux 6.18 have it.
+#[test]
+fn a_last_fragment_without_bytes_tells_where_a_datagram_of_ipv6_ends() {
+    for (v6, then) in [(true, Collected::Whole), (false, Collected::Kept)] {
+        let mut bench = Bench::new(1 << 20);
+        let told = bench.collect(&fragment(v6, 1, 8, 0, false));
+        assert_eq!(told, Collected::Dropped { reason: DropReason::FragmentInvalid, others: 0 });
+        assert_eq!(bench.collect(&fragment(v6, 1, 0, 8, true)), then);
+        assert_eq!(bench.is_empty(), v6);
+    }
+    let mut bench = Bench::new(1 << 20);
+    bench.collect(&fragment(true, 1, 8, 0, false));
+    bench.now = bench.now.after(TIMEOUT);
+    let expired = bench.reassembly.expire(bench.now, &mut bench.assembly);
+    assert!(expired.is_some_and(|expired| expired.fragments == 0 && !expired.first));
+    assert!(bench.is_empty(), "nor does it stay for ever");
+}
+
 #[test]
 fn too_many_fragments_are_no_datagram() {
     let mut bench = Bench::new(1 << 20);
