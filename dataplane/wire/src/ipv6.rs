@@ -141,9 +141,15 @@ pub(crate) const fn is_extension(next: Protocol) -> bool {
 #[cold]
 pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
     let mut chain = Chain::none(next);
+    let mut overrun = false;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(chain.protocol) {
             return chain;
+        }
+        // What a second fragment header says concerns the datagram inside of the first one's.
+        let is_fragment = chain.protocol == Protocol::FRAGMENT && chain.fragment_at.is_none();
+        if is_fragment && !overrun && !payload.is_empty() && payload.len() - chain.length < EXTENSION {
+            return chain.malformed(Malformed::FragmentShort);
         }
         if chain.protocol == Protocol::NO_NEXT_HEADER {
             return chain.malformed(Malformed::NoNextHeader);
@@ -152,14 +158,14 @@ pub(crate) fn follow(payload: &[u8], next: Protocol) -> Chain {
             return chain.malformed(Malformed::ExtensionOverrun);
         };
         let length = extension_length(chain.protocol, header);
-        // What a second fragment header says concerns the datagram inside of the first one's.
-        if chain.protocol == Protocol::FRAGMENT && chain.fragment_at.is_none() {
+        if is_fragment {
             let Some(header) = Header::<EXTENSION>::at(payload, chain.length) else {
                 return chain.malformed(Malformed::ExtensionOverrun);
             };
             chain.fragment = fragment_of(header);
             chain.fragment_at = Some(chain.length);
         }
+        overrun |= chain.length + length > payload.len();
         chain.length = (chain.length + length).min(payload.len());
         chain.protocol = Protocol(header.byte::<EXTENSION_NEXT>());
         if matches!(chain.fragment, Fragment::Later { .. }) {

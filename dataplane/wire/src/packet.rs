@@ -285,6 +285,9 @@ pub enum Malformed {
     /// IPv6: an extension header ends beyond the datagram.
     #[error("ipv6 extension header beyond the packet")]
     ExtensionOverrun,
+    /// IPv6: fewer than 8 bytes of a fragment header, so that nobody can tell what it is a part of.
+    #[error("ipv6 fragment header cut short")]
+    FragmentShort,
     /// IPv6: more extension headers than are followed, which is 16.
     #[error("more than 16 ipv6 extension headers")]
     ExtensionCount,

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 use sluice_wire::build::IcmpError;
 use sluice_wire::options::{HopByHop, hop_by_hop};
 use sluice_wire::{
-    Family, Kind, LinkCast, Martian, Packet, ParseError, Parsed, Transport, destination, icmp, martian,
-    parse, parse_into, quoted, shard_hash, symmetric_toeplitz,
+    Family, Kind, LinkCast, Malformed, Martian, Packet, ParseError, Parsed, Transport, destination, icmp,
+    martian, parse, parse_into, quoted, shard_hash, symmetric_toeplitz,
 };
 
 use crate::conntrack::Zone;
@@ -207,6 +207,10 @@ fn ipv6(bench: &mut Bench<'_>, frame: &mut Frame<'_>, packet: &mut Packet, sende
         Some(Martian::Source) => return drop(DropReason::MartianSource),
         Some(Martian::Destination) => return drop(DropReason::MartianDestination),
         None => {}
+    }
+    // As Linux drops what it fails to put together, `nf_ct_frag6_gather`.
+    if packet.malformed == Some(Malformed::FragmentShort) {
+        return drop(DropReason::FragmentInvalid);
     }
     if !packet.options {
         return ControlFlow::Continue(());
