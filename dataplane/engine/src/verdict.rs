@@ -99,7 +99,7 @@ drop_reasons! {
     /// The reverse path filter.
     ReversePath = "reverse_path",
         "If the traffic is wanted, its way back leads elsewhere: add a route, or set `rp_filter: loose`.",
-    /// A fragment that is empty, too long, or contradicts others of its datagram, which went with it in IPv4.
+    /// A fragment that is empty, cut, too long, or contradicts others of its datagram, which went with it in IPv4.
     FragmentInvalid = "fragment_invalid",
         "Capture some: an attack on reassembly, or a broken sender.",
     /// A fragment that overlaps another, and all others of its datagram (RFC 5722).
