@@ -105,16 +105,32 @@ impl Hasher for Mix {
 /// A decision with all that it takes to carry it out.
 pub(crate) struct Decision {
     outcome: Outcome,
-    /// Of [`Outcome::Forward`], with the MAC address that the neighbours of `epoch` have.
+    /// Of [`Outcome::Forward`], with the MAC address that the neighbours had when they were `asked`.
     link: LinkHeader,
+    /// Where packets leave by, if they do.
     port: PortId,
+    egress: InterfaceId,
+    /// The longest packet that is sent on, in bytes; 0 where none is.
     mtu: u16,
-    epoch: u32,
-    /// When the neighbour was last touched, in seconds.
-    second: u32,
+    asked: Asked,
     counted: Counted,
     /// Packets of this burst that are not counted yet.
     run: Run,
+}
+
+/// When the neighbours were asked for a next hop's MAC address: their epoch, and the second.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked(u64);
+
+impl Asked {
+    /// Not yet: what time never comes to.
+    const NEVER: Asked = Asked(u64::MAX);
+
+    /// Now. Once a second even where nothing changed, so that control hears that the next hop is in use.
+    #[inline(always)]
+    fn now(world: &World, now: Tick) -> Asked {
+        Asked(u64::from(world.neighbours.epoch) << 32 | u64::from(now.0 / 1000))
+    }
 }
 
 impl Decisions {
@@ -160,44 +176,22 @@ impl Decisions {
 impl Decision {
     /// A decision about what leaves by one of `interfaces`; None if it is not among them.
     pub fn new(outcome: Outcome, counted: Counted, interfaces: &Interfaces) -> Option<Decision> {
-        let interface = match outcome {
-            Outcome::Forward(key) => interfaces.get(key.interface)?,
-            Outcome::Deliver(id) => interfaces.get(id)?,
+        let (link, port, egress, mtu) = match outcome {
+            Outcome::Forward(key) => {
+                let interface = interfaces.get(key.interface)?;
+                let link = LinkHeader::new(MacAddr::ZERO, interface.mac, interface.vlan);
+                (link, interface.port, key.interface, interface.mtu)
+            }
+            Outcome::Deliver(id) => {
+                let interface = interfaces.get(id)?;
+                (LinkHeader::new(interface.mac, MacAddr::ZERO, None), interface.port, id, 0)
+            }
             Outcome::Drop(_) => {
-                let link = LinkHeader::new(MacAddr::ZERO, MacAddr::ZERO, None);
-                return Some(Decision {
-                    outcome,
-                    link,
-                    port: PortId(0),
-                    mtu: 0,
-                    epoch: 0,
-                    second: 0,
-                    counted,
-                    run: Run::default(),
-                });
+                (LinkHeader::new(MacAddr::ZERO, MacAddr::ZERO, None), PortId(0), InterfaceId(0), 0)
             }
         };
-        let link = match outcome {
-            Outcome::Forward(_) => LinkHeader::new(MacAddr::ZERO, interface.mac, interface.vlan),
-            _ => LinkHeader::new(interface.mac, MacAddr::ZERO, None),
-        };
-        // An epoch that is not the table's, so that the first packet asks for the MAC address.
-        Some(Decision {
-            outcome,
-            link,
-            port: interface.port,
-            mtu: interface.mtu,
-            epoch: u32::MAX,
-            second: 0,
-            counted,
-            run: Run::default(),
-        })
+        Some(Decision { outcome, link, port, egress, mtu, asked: Asked::NEVER, counted, run: Run::default() })
     }
-}
-
-#[inline(always)]
-fn seconds(now: Tick) -> u32 {
-    now.0 / 1000
 }
 
 /// Stores in its flow what became of a packet, if it would become of the flow's next one too.
@@ -348,26 +342,21 @@ impl Decision {
     }
 
     /// Whether the link header has the next hop's MAC address. Asked for again if the neighbours changed, and once a
-    /// second, so that control hears that the next hop is in use.
+    /// second.
     #[inline]
     pub fn knows_neighbour(&mut self, world: &World, now: Tick) -> bool {
-        let second = seconds(now);
-        self.is_up_to_date(world, second) || self.ask(world, now, second)
-    }
-
-    #[inline(always)]
-    fn is_up_to_date(&self, world: &World, second: u32) -> bool {
-        self.epoch == world.neighbours.epoch && self.second == second
+        let moment = Asked::now(world, now);
+        self.asked == moment || self.ask(world, now, moment)
     }
 
     #[cold]
-    fn ask(&mut self, world: &World, now: Tick, second: u32) -> bool {
+    fn ask(&mut self, world: &World, now: Tick, moment: Asked) -> bool {
         let Outcome::Forward(key) = self.outcome else { return false };
         let Some(neighbour) = world.neighbours.get(&key) else { return false };
         let NeighbourState::Reachable(mac) = neighbour.state else { return false };
         self.link.set_destination(mac);
         neighbour.touch(now);
-        (self.epoch, self.second) = (world.neighbours.epoch, second);
+        self.asked = moment;
         true
     }
 }

@@ -85,18 +85,30 @@ fn sum_long(bytes: &[u8]) -> u64 {
 /// Adds bytes to a sum.
 #[inline(always)]
 fn sum_on(mut sum: u64, bytes: &[u8]) -> u64 {
-    let (pairs, rest) = bytes.as_chunks::<8>();
-    for pair in pairs {
-        // A carry out of the top is one more at the bottom: an addition and one with carry.
-        let (added, carry) = sum.overflowing_add(u64::from_ne_bytes(*pair));
-        sum = added + u64::from(carry);
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        for pair in block.as_chunks().0 {
+            sum = add(sum, u64::from_ne_bytes(*pair));
+        }
     }
-    sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let (words, rest) = rest.as_chunks::<4>();
-    sum += words.first().map_or(0, word);
-    let (halves, rest) = rest.as_chunks::<2>();
-    sum += halves.first().map_or(0, |half| u64::from(u16::from_ne_bytes(*half)));
-    sum + rest.first().map_or(0, |byte| u64::from(u16::from_ne_bytes([*byte, 0])))
+    let (pairs, rest) = rest.as_chunks::<8>();
+    for pair in pairs {
+        sum = add(sum, u64::from_ne_bytes(*pair));
+    }
+    // What is left of a pair: read with what stands before it, which is shifted out.
+    let rest = match bytes.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last).unbounded_shr(64 - 8 * rest.len() as u32),
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    sum = add(sum, rest.to_le());
+    (sum >> 32) + (sum & 0xffff_ffff)
+}
+
+/// One's complement addition: a carry out of the top is one more at the bottom.
+#[inline(always)]
+fn add(sum: u64, word: u64) -> u64 {
+    let (added, carry) = sum.overflowing_add(word);
+    added + u64::from(carry)
 }
 
 #[inline(always)]

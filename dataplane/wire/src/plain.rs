@@ -29,9 +29,17 @@ const L4_V6: usize = ETHERNET + ipv6::HEADER;
 const HEAD_V6: usize = L4_V6 + UDP_HEADER;
 
 /// An address as a number: `u32` for IPv4, `u128` for IPv6, in host order.
-pub trait PlainAddress: Copy {
+pub trait PlainAddress: Copy + Default {
     /// Where the transport header begins in a frame, in bytes.
     const L4: usize;
+
+    /// Whether a frame, of 65,535 bytes at most, holds a plain datagram of this family; if `verify`, also whether its transport checksum is right, or
+    /// absent. A function of its own, which has all registers to itself: of what it reads nothing is kept, since reading
+    /// it again ([`Plain::read`]) takes less.
+    fn is_plain(frame: &[u8], verify: bool) -> bool;
+
+    /// What [`Plain::read`] says, in a frame that is long enough for the headers of UDP.
+    fn read(frame: &[u8]) -> Option<Plain<Self>>;
 
     /// Source and destination.
     fn addrs(src: Self, dst: Self) -> Addrs;
@@ -49,6 +57,40 @@ pub trait PlainAddress: Copy {
 
 impl PlainAddress for u32 {
     const L4: usize = L4_V4;
+
+    #[inline(never)]
+    fn is_plain(frame: &[u8], verify: bool) -> bool {
+        /// EtherType, version and header length, as they lie behind each other; the type of service behind them may be any.
+        const KIND: u32 = u32::from_be_bytes([0x08, 0x00, ipv4::PLAIN, 0]);
+        let Some(head) = Header::<HEAD_V4>::at(frame, 0) else { return false };
+        let is_whole = head.be16::<{ ETHERNET + ipv4::FRAGMENT }>() & !ipv4::DONT_FRAGMENT == 0;
+        if head.be32::<ETHERTYPE>() & 0xffff_ff00 != KIND || !is_whole {
+            return false;
+        }
+        let header = head.bytes::<ETHERNET, { ipv4::HEADER }>();
+        if !checksum::is_whole(checksum::sum_header(&header)) {
+            return false;
+        }
+        let length = head.be16::<{ ETHERNET + ipv4::TOTAL_LENGTH }>();
+        let protocol = Protocol(head.byte::<{ ETHERNET + ipv4::PROTOCOL }>());
+        is_well_formed::<u32>(frame, ETHERNET + usize::from(length), protocol, verify)
+    }
+
+    #[inline(always)]
+    fn read(frame: &[u8]) -> Option<Plain<u32>> {
+        let head = Header::<HEAD_V4>::at(frame, 0)?;
+        let protocol = Protocol(head.byte::<{ ETHERNET + ipv4::PROTOCOL }>());
+        Some(Plain {
+            src: head.be32::<{ ETHERNET + ipv4::SOURCE }>(),
+            dst: head.be32::<{ ETHERNET + ipv4::DESTINATION }>(),
+            sport: head.be16::<{ L4_V4 + SOURCE_PORT }>(),
+            dport: head.be16::<{ L4_V4 + DESTINATION_PORT }>(),
+            protocol,
+            flags: flags::<u32>(frame, protocol),
+            ttl: head.byte::<{ ETHERNET + ipv4::TTL }>(),
+            length: head.be16::<{ ETHERNET + ipv4::TOTAL_LENGTH }>(),
+        })
+    }
 
     #[inline(always)]
     fn addrs(src: u32, dst: u32) -> Addrs {
@@ -88,6 +130,34 @@ impl PlainAddress for u32 {
 impl PlainAddress for u128 {
     const L4: usize = L4_V6;
 
+    #[inline(never)]
+    fn is_plain(frame: &[u8], verify: bool) -> bool {
+        let Some(head) = Header::<HEAD_V6>::at(frame, 0) else { return false };
+        if head.be16::<ETHERTYPE>() != EtherType::IPV6.0 || head.byte::<ETHERNET>() >> 4 != 6 {
+            return false;
+        }
+        let payload = head.be16::<{ ETHERNET + ipv6::PAYLOAD_LENGTH }>();
+        let protocol = Protocol(head.byte::<{ ETHERNET + ipv6::NEXT_HEADER }>());
+        is_well_formed::<u128>(frame, L4_V6 + usize::from(payload), protocol, verify)
+    }
+
+    #[inline(always)]
+    fn read(frame: &[u8]) -> Option<Plain<u128>> {
+        let head = Header::<HEAD_V6>::at(frame, 0)?;
+        let protocol = Protocol(head.byte::<{ ETHERNET + ipv6::NEXT_HEADER }>());
+        let payload = head.be16::<{ ETHERNET + ipv6::PAYLOAD_LENGTH }>();
+        Some(Plain {
+            src: u128::from_be_bytes(head.bytes::<{ ETHERNET + ipv6::SOURCE }, 16>()),
+            dst: u128::from_be_bytes(head.bytes::<{ ETHERNET + ipv6::DESTINATION }, 16>()),
+            sport: head.be16::<{ L4_V6 + SOURCE_PORT }>(),
+            dport: head.be16::<{ L4_V6 + DESTINATION_PORT }>(),
+            protocol,
+            flags: flags::<u128>(frame, protocol),
+            ttl: head.byte::<{ ETHERNET + ipv6::HOP_LIMIT }>(),
+            length: payload.wrapping_add(ipv6::HEADER as u16),
+        })
+    }
+
     #[inline(always)]
     fn addrs(src: u128, dst: u128) -> Addrs {
         Addrs::V6 { src: Ipv6Addr::from_bits(src), dst: Ipv6Addr::from_bits(dst) }
@@ -118,7 +188,7 @@ impl PlainAddress for u128 {
 }
 
 /// A datagram of TCP or UDP in such a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Plain<A> {
     /// Source address.
     pub src: A,
@@ -138,88 +208,62 @@ pub struct Plain<A> {
     pub length: u16,
 }
 
-/// The IPv4 datagram in a frame; None if there is none, or anything unusual about it.
+/// Whether the datagram that ends at `end` holds a whole segment of TCP or UDP with a well-formed header; if `verify`, also
+/// whether its checksum is right, or absent.
 #[inline(always)]
-pub fn plain_v4(frame: &[u8]) -> Option<Plain<u32>> {
-    const VERSION_IHL: usize = ETHERNET + ipv4::VERSION_IHL;
-    let head = Header::<HEAD_V4>::at(frame, 0)?;
-    let known = (head.be16::<ETHERTYPE>() == EtherType::IPV4.0)
-        & (head.byte::<VERSION_IHL>() == ipv4::PLAIN)
-        & (head.be16::<{ ETHERNET + ipv4::FRAGMENT }>() & !ipv4::DONT_FRAGMENT == 0);
-    if !known {
-        return None;
-    }
-    let header = head.bytes::<ETHERNET, { ipv4::HEADER }>();
-    if !checksum::is_whole(checksum::sum_header(&header)) {
-        return None;
-    }
-    let length = head.be16::<{ ETHERNET + ipv4::TOTAL_LENGTH }>();
-    let segment = frame.get(L4_V4..ETHERNET + usize::from(length))?;
-    let protocol = Protocol(head.byte::<{ ETHERNET + ipv4::PROTOCOL }>());
-    let (flags, ports) = transport(segment, protocol)?;
-    Some(Plain {
-        src: head.be32::<{ ETHERNET + ipv4::SOURCE }>(),
-        dst: head.be32::<{ ETHERNET + ipv4::DESTINATION }>(),
-        sport: ports.0,
-        dport: ports.1,
-        protocol,
-        flags,
-        ttl: head.byte::<{ ETHERNET + ipv4::TTL }>(),
-        length,
-    })
-}
-
-/// The IPv6 datagram in a frame; None if there is none, or anything unusual about it.
-#[inline(always)]
-pub fn plain_v6(frame: &[u8]) -> Option<Plain<u128>> {
-    let head = Header::<HEAD_V6>::at(frame, 0)?;
-    if head.be16::<ETHERTYPE>() != EtherType::IPV6.0 || head.byte::<ETHERNET>() >> 4 != 6 {
-        return None;
-    }
-    let payload = usize::from(head.be16::<{ ETHERNET + ipv6::PAYLOAD_LENGTH }>());
-    let segment = frame.get(L4_V6..L4_V6 + payload)?;
-    let protocol = Protocol(head.byte::<{ ETHERNET + ipv6::NEXT_HEADER }>());
-    let (flags, ports) = transport(segment, protocol)?;
-    Some(Plain {
-        src: u128::from_be_bytes(head.bytes::<{ ETHERNET + ipv6::SOURCE }, 16>()),
-        dst: u128::from_be_bytes(head.bytes::<{ ETHERNET + ipv6::DESTINATION }, 16>()),
-        sport: ports.0,
-        dport: ports.1,
-        protocol,
-        flags,
-        ttl: head.byte::<{ ETHERNET + ipv6::HOP_LIMIT }>(),
-        length: u16::try_from(ipv6::HEADER + payload).ok()?,
-    })
-}
-
-/// Flags and ports of a whole segment, if its header is well-formed.
-#[inline(always)]
-fn transport(segment: &[u8], protocol: Protocol) -> Option<(TcpFlags, (u16, u16))> {
-    let flags = match protocol {
+fn is_well_formed<A: PlainAddress>(frame: &[u8], end: usize, protocol: Protocol, verify: bool) -> bool {
+    // With the addresses in front, which the checksum covers too.
+    let Some(bytes) = frame.get(A::L4 - 2 * size_of::<A>()..end) else { return false };
+    let Some(segment) = bytes.get(2 * size_of::<A>()..) else { return false };
+    let absent = match protocol {
         Protocol::UDP => {
-            let header = Header::<UDP_HEADER>::at(segment, 0)?;
+            let Some(header) = Header::<UDP_HEADER>::at(segment, 0) else { return false };
             let length = usize::from(header.be16::<UDP_LENGTH>());
             if length < UDP_HEADER || length > segment.len() {
-                return None;
+                return false;
             }
-            TcpFlags::NONE
+            header.be16::<UDP_CHECKSUM>() == 0
         }
         Protocol::TCP => {
-            let header = Header::<{ tcp::HEADER }>::at(segment, 0)?;
+            let Some(header) = Header::<{ tcp::HEADER }>::at(segment, 0) else { return false };
             let flags = TcpFlags::from_bits(header.byte::<{ tcp::FLAGS }>());
             let offset = tcp::header_length(header.byte::<{ tcp::DATA_OFFSET }>());
             if offset < tcp::HEADER || offset > segment.len() || !flags.is_valid() {
-                return None;
+                return false;
             }
-            flags
+            false
         }
-        _ => return None,
+        _ => return false,
     };
-    let header = Header::<UDP_HEADER>::at(segment, 0)?;
-    Some((flags, (header.be16::<SOURCE_PORT>(), header.be16::<DESTINATION_PORT>())))
+    !verify || absent || is_right(bytes, segment.len(), protocol)
+}
+
+/// Whether the checksum of a segment is right; `bytes` are its addresses and itself.
+#[inline(always)]
+fn is_right(bytes: &[u8], length: usize, protocol: Protocol) -> bool {
+    let pseudo = u64::from((length as u16).to_be()) + u64::from(u16::from(protocol.0).to_be());
+    checksum::is_whole(checksum::sum(bytes) + pseudo)
+}
+
+/// The flags of TCP; none of UDP.
+#[inline(always)]
+fn flags<A: PlainAddress>(frame: &[u8], protocol: Protocol) -> TcpFlags {
+    match protocol {
+        Protocol::TCP => {
+            frame.get(A::L4 + tcp::FLAGS).map_or(TcpFlags::NONE, |flags| TcpFlags::from_bits(*flags))
+        }
+        _ => TcpFlags::NONE,
+    }
 }
 
 impl<A: PlainAddress> Plain<A> {
+    /// The datagram in a frame that [is plain](PlainAddress::is_plain); of others it says what their bytes would mean if they
+    /// were, or None.
+    #[inline(always)]
+    pub fn read(frame: &[u8]) -> Option<Plain<A>> {
+        A::read(frame)
+    }
+
     /// Source and destination.
     #[inline(always)]
     pub fn addrs(&self) -> Addrs {
@@ -255,7 +299,7 @@ impl<A: PlainAddress> Plain<A> {
     /// Behind the datagram's last byte in the frame.
     #[inline(always)]
     pub fn end(&self) -> u16 {
-        self.length.saturating_add(ETHERNET as u16)
+        self.length.wrapping_add(ETHERNET as u16)
     }
 
     /// Verifies the transport checksum, of the frame that this was read from. Addresses stand right in front of the
@@ -270,9 +314,7 @@ impl<A: PlainAddress> Plain<A> {
                 return Checksum::Absent;
             }
         }
-        let length = segment.len() as u16;
-        let pseudo = u64::from(length.to_be()) + u64::from(u16::from(self.protocol.0).to_be());
-        match checksum::is_whole(checksum::sum(bytes) + pseudo) {
+        match is_right(bytes, segment.len(), self.protocol) {
             true => Checksum::Good,
             false => Checksum::Bad,
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The number of an IP protocol: IPv4's protocol field, IPv6's last next header.
 /// Source: IANA protocol numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Protocol(pub u8);
 
 impl Protocol {

@@ -13,13 +13,13 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::table::Table;
 use super::tcp::TcpTrack;
-use super::tuple::{Address, FamilyKey, FamilyKeys, Key, Seeds, Tuple};
+use super::tuple::{Address, FamilyKey, Key, Tuple};
 use super::{tcp, udp};
+use crate::frame::Frame;
 use crate::ids::{Millis, Tick};
 
-/// What a flow may be without its packets needing more than this.
-const USUAL: Status = Status::CONFIRMED
-    .with(Status::SEEN_REPLY)
+/// What a flow may be, beside confirmed, without its packets needing more than this.
+const USUAL: Status = Status::SEEN_REPLY
     .with(Status::ASSURED)
     .with(Status::SNAT)
     .with(Status::DNAT)
@@ -37,36 +37,117 @@ pub(crate) struct Seat {
     direction: Direction,
     /// Packets leave with another tuple than they came with.
     translated: bool,
-    /// What the pipeline stored for such packets, in the state that this one is in.
+    /// What the pipeline stored for such packets, in the state that this one is in; or nothing.
     pub(crate) stored: Stored,
 }
 
 impl Seat {
     /// Does what NAT does to the flow's packets, if it is translated.
     #[inline(always)]
-    pub(crate) fn translate<A: Shard>(&self, conntrack: &Conntrack, frame: &mut [u8], plain: &Plain<A>) {
+    pub(crate) fn translate<A: Shard>(self, conntrack: &Conntrack, frame: &mut Frame<'_>) {
         if self.translated {
-            self.translate_by(conntrack, frame, plain, A::handle(self.place));
+            translate::<A>(conntrack, frame.bytes_mut(), (A::handle(self.place), self.direction));
         }
     }
+}
 
-    #[inline(never)]
-    fn translate_by<A: PlainAddress>(
-        &self,
-        conntrack: &Conntrack,
-        frame: &mut [u8],
-        plain: &Plain<A>,
-        flow: FlowHandle,
-    ) {
-        let mut packet = plain.packet(frame);
-        if let Some(translation) = conntrack.translation(flow, self.direction, &packet) {
-            translation.apply(frame, &mut packet);
-        }
+#[inline(never)]
+fn translate<A: PlainAddress>(
+    conntrack: &Conntrack,
+    frame: &mut [u8],
+    (flow, direction): (FlowHandle, Direction),
+) {
+    let Some(plain) = Plain::<A>::read(frame) else { return };
+    let mut packet = plain.packet(frame);
+    if let Some(translation) = conntrack.translation(flow, direction, &packet) {
+        translation.apply(frame, &mut packet);
+    }
+}
+
+/// Both ends of a packet, as few numbers: what is compared with those of its flow.
+pub(crate) trait Ends: Copy + Default {
+    type Address;
+
+    fn of(src: Self::Address, dst: Self::Address, sport: u16, dport: u16) -> Self;
+
+    /// Those of a packet of the other direction.
+    fn reversed(self) -> Self;
+
+    fn are(self, others: Self) -> bool;
+}
+
+/// Of IPv4: both addresses, both ports.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct EndsV4(u64, u32);
+
+impl Ends for EndsV4 {
+    type Address = u32;
+
+    #[inline(always)]
+    fn of(src: u32, dst: u32, sport: u16, dport: u16) -> EndsV4 {
+        // In the order in which flows have them in memory, so that two loads take all four.
+        EndsV4(u64::from(src) | u64::from(dst) << 32, u32::from(sport) | u32::from(dport) << 16)
+    }
+
+    #[inline(always)]
+    fn reversed(self) -> EndsV4 {
+        EndsV4(self.0.rotate_left(32), self.1.rotate_left(16))
+    }
+
+    #[inline(always)]
+    fn are(self, others: EndsV4) -> bool {
+        (self.0 ^ others.0) | u64::from(self.1 ^ others.1) == 0
+    }
+}
+
+/// Of IPv6: addresses, and both ports.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct EndsV6(u128, u128, u32);
+
+impl Ends for EndsV6 {
+    type Address = u128;
+
+    #[inline(always)]
+    fn of(src: u128, dst: u128, sport: u16, dport: u16) -> EndsV6 {
+        EndsV6(src, dst, u32::from(sport) | u32::from(dport) << 16)
+    }
+
+    #[inline(always)]
+    fn reversed(self) -> EndsV6 {
+        EndsV6(self.1, self.0, self.2.rotate_left(16))
+    }
+
+    #[inline(always)]
+    fn are(self, others: EndsV6) -> bool {
+        (self.0 ^ others.0) | (self.1 ^ others.1) | u128::from(self.2 ^ others.2) == 0
+    }
+}
+
+/// What is kept of a plain packet until it is compared with its flow. All else is read again by those who need it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Gist<E> {
+    ends: E,
+    /// Length of the datagram in bytes, headers included.
+    pub(crate) length: u16,
+    pub(crate) protocol: Protocol,
+}
+
+impl<E: Ends> Gist<E> {
+    #[inline(always)]
+    pub(crate) fn of(plain: &Plain<E::Address>) -> Gist<E>
+    where
+        E::Address: Copy,
+    {
+        let &Plain { src, dst, sport, dport, protocol, length, .. } = plain;
+        Gist { ends: E::of(src, dst, sport, dport), length, protocol }
     }
 }
 
 /// A family's shard, as the short way uses it.
 pub(crate) trait Shard: PlainAddress {
+    /// What a packet is compared with flows by.
+    type Ends: Ends<Address = Self>;
+
     /// What packets of the flow are found by, in either direction.
     fn hash(conntrack: &Conntrack, plain: &Plain<Self>) -> u64;
 
@@ -77,110 +158,92 @@ pub(crate) trait Shard: PlainAddress {
     fn prefetch(conntrack: &Conntrack, hash: u64);
 
     /// The place of the flow that is most likely the packet's, whose memory is asked for.
-    fn candidate(conntrack: &Conntrack, plain: &Plain<Self>, hash: u64) -> Option<u32>;
+    fn candidate(conntrack: &Conntrack, protocol: Protocol, hash: u64) -> Option<u32>;
 
     /// The flow at a place, whichever it is.
     fn handle(place: u32) -> FlowHandle;
 
-    /// The flow at a place, if it is the packet's, alive, with something stored, and nothing is unusual about it.
-    fn find(conntrack: &Conntrack, now: Tick, plain: &Plain<Self>, place: u32) -> Option<Seat>;
+    /// The flow at a place, if it is the packet's, alive, and nothing is unusual about it.
+    fn find(conntrack: &Conntrack, now: Tick, gist: &Gist<Self::Ends>, place: u32) -> Option<Seat>;
 
     /// Has the flow's protocol judge the packet, whose checksum was verified, and gives the flow its next deadline.
     /// None, and nothing was changed, where the flow itself would change.
     fn refresh(
         conntrack: &mut Conntrack,
-        now: Tick,
+        times: &Times,
         settings: &Settings,
-        packet: (&Plain<Self>, &[u8]),
+        packet: (&Gist<Self::Ends>, &Frame<'_>),
         seat: &Seat,
     ) -> Option<()>;
 }
 
-impl Shard for u32 {
-    #[inline(always)]
-    fn hash(conntrack: &Conntrack, plain: &Plain<u32>) -> u64 {
-        hash(plain, &conntrack.seeds)
-    }
+/// What of time is the same for all packets of a burst.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) now: Tick,
+    /// When a stream of UDP runs out that has a packet now.
+    stream: Tick,
+}
 
-    #[inline]
-    fn key(plain: &Plain<u32>, hash: u64) -> Key {
-        Key(FamilyKeys::V4(FamilyKey::hashed(tuple(plain), hash)))
-    }
-
-    #[inline(always)]
-    fn prefetch(conntrack: &Conntrack, hash: u64) {
-        conntrack.v4.prefetch(hash);
-    }
-
-    #[inline(always)]
-    fn candidate(conntrack: &Conntrack, plain: &Plain<u32>, hash: u64) -> Option<u32> {
-        conntrack.v4.ask_for(plain.protocol, hash)
-    }
-
-    #[inline]
-    fn handle(place: u32) -> FlowHandle {
-        FlowHandle { family: u32::FAMILY, index: place }
-    }
-
-    #[inline(always)]
-    fn find(conntrack: &Conntrack, now: Tick, plain: &Plain<u32>, place: u32) -> Option<Seat> {
-        conntrack.v4.seat(now, plain, place)
-    }
-
-    #[inline(always)]
-    fn refresh(
-        conntrack: &mut Conntrack,
-        now: Tick,
-        settings: &Settings,
-        packet: (&Plain<u32>, &[u8]),
-        seat: &Seat,
-    ) -> Option<()> {
-        conntrack.v4.refresh_plain(&conntrack.shared, now, settings, packet, seat)
+impl Conntrack {
+    /// Those of now.
+    pub(crate) fn times(&self, now: Tick, settings: &Settings) -> Times {
+        Times { now, stream: now.after(self.shared.factor.of(settings.timeouts.udp_stream)) }
     }
 }
 
-impl Shard for u128 {
-    #[inline(always)]
-    fn hash(conntrack: &Conntrack, plain: &Plain<u128>) -> u64 {
-        hash(plain, &conntrack.seeds)
-    }
+/// Both families differ in nothing but their table.
+macro_rules! shard {
+    ($address:ty, $ends:ty, $table:ident) => {
+        impl Shard for $address {
+            type Ends = $ends;
 
-    #[inline]
-    fn key(plain: &Plain<u128>, hash: u64) -> Key {
-        Key(FamilyKeys::V6(FamilyKey::hashed(tuple(plain), hash)))
-    }
+            #[inline(always)]
+            fn hash(conntrack: &Conntrack, plain: &Plain<$address>) -> u64 {
+                tuple(plain).hash(&conntrack.seeds)
+            }
 
-    #[inline(always)]
-    fn prefetch(conntrack: &Conntrack, hash: u64) {
-        conntrack.v6.prefetch(hash);
-    }
+            #[inline]
+            fn key(plain: &Plain<$address>, hash: u64) -> Key {
+                Address::key(FamilyKey::hashed(tuple(plain), hash))
+            }
 
-    #[inline(always)]
-    fn candidate(conntrack: &Conntrack, plain: &Plain<u128>, hash: u64) -> Option<u32> {
-        conntrack.v6.ask_for(plain.protocol, hash)
-    }
+            #[inline(always)]
+            fn prefetch(conntrack: &Conntrack, hash: u64) {
+                conntrack.$table.prefetch(hash);
+            }
 
-    #[inline]
-    fn handle(place: u32) -> FlowHandle {
-        FlowHandle { family: u128::FAMILY, index: place }
-    }
+            #[inline(always)]
+            fn candidate(conntrack: &Conntrack, protocol: Protocol, hash: u64) -> Option<u32> {
+                conntrack.$table.ask_for(protocol, hash)
+            }
 
-    #[inline(always)]
-    fn find(conntrack: &Conntrack, now: Tick, plain: &Plain<u128>, place: u32) -> Option<Seat> {
-        conntrack.v6.seat(now, plain, place)
-    }
+            #[inline]
+            fn handle(place: u32) -> FlowHandle {
+                FlowHandle { family: <$address>::FAMILY, index: place }
+            }
 
-    #[inline(always)]
-    fn refresh(
-        conntrack: &mut Conntrack,
-        now: Tick,
-        settings: &Settings,
-        packet: (&Plain<u128>, &[u8]),
-        seat: &Seat,
-    ) -> Option<()> {
-        conntrack.v6.refresh_plain(&conntrack.shared, now, settings, packet, seat)
-    }
+            #[inline(always)]
+            fn find(conntrack: &Conntrack, now: Tick, gist: &Gist<$ends>, place: u32) -> Option<Seat> {
+                conntrack.$table.seat(now, gist, place)
+            }
+
+            #[inline(always)]
+            fn refresh(
+                conntrack: &mut Conntrack,
+                times: &Times,
+                settings: &Settings,
+                packet: (&Gist<$ends>, &Frame<'_>),
+                seat: &Seat,
+            ) -> Option<()> {
+                conntrack.$table.refresh_plain(&conntrack.shared, times, settings, packet, seat)
+            }
+        }
+    };
 }
+
+shard!(u32, EndsV4, v4);
+shard!(u128, EndsV6, v6);
 
 /// Whether a packet may leave its flow as it is: every datagram of UDP, and of TCP what neither opens nor closes.
 #[inline(always)]
@@ -195,12 +258,7 @@ fn tuple<A: Address>(plain: &Plain<A>) -> Tuple<A> {
     Tuple { src, dst, sport, dport, protocol: protocol.0 }
 }
 
-#[inline(always)]
-fn hash<A: Address>(plain: &Plain<A>, seeds: &Seeds) -> u64 {
-    tuple(plain).hash(seeds)
-}
-
-impl<A: Address + PlainAddress> Table<A> {
+impl<A: Address + Shard> Table<A> {
     #[inline(always)]
     fn ask_for(&self, protocol: Protocol, hash: u64) -> Option<u32> {
         let place = self.candidate(hash)?;
@@ -212,50 +270,64 @@ impl<A: Address + PlainAddress> Table<A> {
     }
 
     #[inline(always)]
-    fn seat(&self, now: Tick, plain: &Plain<A>, place: u32) -> Option<Seat> {
+    fn seat(&self, now: Tick, gist: &Gist<A::Ends>, place: u32) -> Option<Seat> {
         let flow: &Flow<A> = self.flow(place)?;
-        let (packet, original, status) = (tuple(plain), flow.original(), flow.status);
+        let status = flow.status;
         let translated = status.is_translated();
-        let outward = if translated { self.outward_at(place)? } else { original };
-        let direction = if packet.is(&original) {
+        let original = ends(&flow.original());
+        let direction = if gist.ends.are(original) {
             Direction::Original
-        } else if packet.reversed().is(&outward) {
+        } else if match translated {
+            false => gist.ends.reversed().are(original),
+            true => self.is_answered_by(place, gist.ends),
+        } {
             Direction::Reply
         } else {
             return None;
         };
-        let replied = status.contains(Status::SEEN_REPLY);
-        let first_answer = direction == Direction::Reply && !replied;
-        if status.without(USUAL) != Status::default() || first_answer || !flow.is_live(now) {
+        if flow.protocol() != gist.protocol.0
+            || status.without(USUAL) != Status::CONFIRMED
+            || now.is_due(flow.deadline)
+        {
             return None;
         }
-        let stored = flow.stored(direction)?;
+        // Nothing is stored for answers before the first of them, so that one takes the whole path.
+        let replied = status.contains(Status::SEEN_REPLY);
         let state = if replied { CtState::Established } else { CtState::New };
+        let stored = flow.stored(direction);
         (stored.state == state).then_some(Seat { place, direction, translated, stored })
+    }
+
+    /// Whether a packet is an answer to those of the translated flow at a place.
+    #[inline(never)]
+    fn is_answered_by(&self, place: u32, answer: A::Ends) -> bool {
+        self.outward_at(place).is_some_and(|outward| answer.reversed().are(ends(&outward)))
     }
 
     #[inline(always)]
     fn refresh_plain(
         &mut self,
         shared: &Shared,
-        now: Tick,
+        times: &Times,
         settings: &Settings,
-        (plain, frame): (&Plain<A>, &[u8]),
+        (gist, frame): (&Gist<A::Ends>, &Frame<'_>),
         &Seat { place, direction, .. }: &Seat,
     ) -> Option<()> {
         let flow = self.flow_mut(place)?;
-        let status = flow.status;
-        // Nothing but the head of a stream's flow is looked at.
-        let is_stream = plain.protocol == Protocol::UDP && status.contains(STREAM);
-        let timeout = match &mut flow.track {
-            _ if is_stream => settings.timeouts.udp_stream,
-            Track::Udp { stream_from } => udp::steady(*stream_from, status, now, &settings.timeouts)?,
-            Track::Tcp(track) => {
-                steady_tcp(track, (flow.state, status), (plain, frame), direction, settings)?
-            }
-            _ => return None,
+        let (now, status) = (times.now, flow.status);
+        let deadline = if gist.protocol == Protocol::UDP && status.contains(STREAM) {
+            // Nothing but the head of a stream's flow is looked at.
+            times.stream
+        } else {
+            let timeout = match &mut flow.track {
+                Track::Udp { stream_from } => udp::steady(*stream_from, status, now, &settings.timeouts)?,
+                Track::Tcp(track) => {
+                    steady_tcp::<A>(track, (flow.state, status), frame.bytes(), direction, settings)?
+                }
+                _ => return None,
+            };
+            now.after(shared.factor.of(timeout))
         };
-        let deadline = now.after(shared.factor.of(timeout));
         if deadline.is_due(flow.deadline) {
             // No sooner than before, so where the wheel has it is good enough.
             flow.deadline = deadline;
@@ -263,10 +335,15 @@ impl<A: Address + PlainAddress> Table<A> {
             self.refresh(place, deadline);
         }
         if status.contains(Status::ACCOUNTED) {
-            self.aside.account_bytes(place, direction, u64::from(plain.length));
+            self.aside.account_bytes(place, direction, u64::from(gist.length));
         }
         Some(())
     }
+}
+
+#[inline(always)]
+fn ends<A: Shard>(tuple: &Tuple<A>) -> A::Ends {
+    A::Ends::of(tuple.src, tuple.dst, tuple.sport, tuple.dport)
 }
 
 /// Has a connection judge a segment, see [`tcp::steady`]. Apart, so that datagrams have the registers.
@@ -274,11 +351,12 @@ impl<A: Address + PlainAddress> Table<A> {
 fn steady_tcp<A: PlainAddress>(
     track: &mut TcpTrack,
     flow: (u8, Status),
-    (plain, frame): (&Plain<A>, &[u8]),
+    frame: &[u8],
     direction: Direction,
     settings: &Settings,
 ) -> Option<Millis> {
-    let (next, timeout) = tcp::steady(track, flow, &plain.segment(frame)?, direction, settings)?;
+    let (next, timeout) =
+        tcp::steady(track, flow, &Plain::<A>::read(frame)?.segment(frame)?, direction, settings)?;
     *track = next;
     Some(timeout)
 }

@@ -169,16 +169,15 @@ impl<A: Address> Flow<A> {
         }
     }
 
-    /// What the pipeline stored for a direction.
+    /// What the pipeline stored for a direction: action 0 if that is nothing.
     #[inline(always)]
-    pub(super) fn stored(&self, direction: Direction) -> Option<Stored> {
-        let action = *self.stored_action.of(direction);
-        (action != ActionId(0)).then_some(Stored {
+    pub(super) fn stored(&self, direction: Direction) -> Stored {
+        Stored {
             generation: self.stored_generation,
             ingress: *self.stored_ingress.of(direction),
             state: *self.stored_state.of(direction),
-            action,
-        })
+            action: *self.stored_action.of(direction),
+        }
     }
 
     /// Keeps `stored` for a direction.

@@ -255,6 +255,13 @@ pub struct Stored {
     pub action: ActionId,
 }
 
+impl Stored {
+    /// Whether anything is stored.
+    pub fn is_something(&self) -> bool {
+        self.action != ActionId(0)
+    }
+}
+
 impl CtInfo {
     /// A packet that no flow stands behind.
     pub const fn without_flow(state: CtState) -> CtInfo {

@@ -89,7 +89,7 @@ pub use self::connections::{Charges, ConnLimit, Tally};
 pub use self::events::{EventKind, EventKinds, EventSink, FlowEvent, Watch};
 pub(crate) use self::expect::{Ask, Follow, Refused};
 pub use self::expect::{ExpectationEvent, ExpectationFilter, ExpectationRecord};
-pub(crate) use self::express::{Shard, may_be_steady};
+pub(crate) use self::express::{Gist, Shard, Times, may_be_steady};
 pub use self::filter::{FlowChange, FlowFilter, Prefix, TupleFilter};
 pub(crate) use self::help::Help;
 pub use self::info::{
@@ -317,10 +317,11 @@ impl Conntrack {
     /// What [`Conntrack::store`] kept; None if nothing is.
     #[inline]
     pub fn stored(&self, flow: FlowHandle, direction: Direction) -> Option<Stored> {
-        match flow.family {
+        let stored = match flow.family {
             Family::V4 => self.v4.flow(flow.index)?.stored(direction),
             Family::V6 => self.v6.flow(flow.index)?.stored(direction),
-        }
+        };
+        stored.is_something().then_some(stored)
     }
 
     /// Keeps a compiled action for one direction of a flow.

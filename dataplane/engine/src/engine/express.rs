@@ -8,14 +8,14 @@
 mod riders;
 mod tally;
 
-use sluice_wire::{MacAddr, destination, plain_v4, plain_v6, vlan_id};
+use sluice_wire::{Plain, PlainAddress, Station, vlan_id};
 
 use self::riders::{Riders, move_back};
 use self::tally::Tally;
 use super::passes::Arrival;
 use crate::decision::{self, Course};
 use crate::engine::BURST;
-use crate::frame::{Frame, Origin};
+use crate::frame::{Frame, Origin, RxChecksum};
 use crate::ids::InterfaceId;
 use crate::ruleset::Hook;
 use crate::transit::Bench;
@@ -46,7 +46,7 @@ struct Doors {
 /// What of an interface decides who may take the short way: frames to the router's own station.
 #[derive(Clone, Copy)]
 struct Door {
-    mac: MacAddr,
+    station: Station,
     ingress: InterfaceId,
     /// Programs on the box give this interface its addresses.
     leases: bool,
@@ -54,6 +54,17 @@ struct Door {
     tracks: bool,
     /// The tracker verifies transport checksums.
     verifies: bool,
+    /// And all packets are tracked.
+    verifies_at_once: bool,
+}
+
+impl Door {
+    /// What is plain of a family in a frame, verified if all that enters is tracked.
+    #[inline(always)]
+    fn plain<A: PlainAddress>(&self, frame: &[u8], checksum: RxChecksum) -> Option<Plain<A>> {
+        let verify = self.verifies_at_once && checksum != RxChecksum::Good;
+        if A::is_plain(frame, verify) { Plain::read(frame) } else { None }
+    }
 }
 
 /// Which way a frame goes through the passes.
@@ -87,12 +98,15 @@ impl Express {
                 self.doors.resize(port + 1, Doors::default());
             }
             let Some(doors) = self.doors.get_mut(port) else { continue };
+            let tracks = world.ruleset.is_empty(Hook::RawPrerouting) && world.ruleset.nat64().is_empty();
+            let verifies = world.settings.conntrack.checksum;
             let door = Door {
-                mac: interface.mac,
+                station: interface.mac.into(),
                 ingress: id,
                 leases: interface.kernel_addresses,
-                tracks: world.ruleset.is_empty(Hook::RawPrerouting) && world.ruleset.nat64().is_empty(),
-                verifies: world.settings.conntrack.checksum,
+                tracks,
+                verifies,
+                verifies_at_once: tracks && verifies,
             };
             match interface.vlan {
                 None => doors.untagged = Some(door),
@@ -142,8 +156,8 @@ impl Express {
         let doors = doors.get(usize::from(frame.port.0))?;
         let bytes = frame.bytes();
         if let Some(door) = &doors.untagged
-            && destination(bytes) == door.mac
-            && let Some(plain) = plain_v4(bytes)
+            && door.station.receives(bytes)
+            && let Some(plain) = door.plain(bytes, frame.l4_checksum)
         {
             let entered = v4.enter::<SKIPS>(bench, frame, (plain, door, 0), course, tally)?;
             return Some(entered.map_or(Way::Done, Way::V4));
@@ -195,7 +209,7 @@ impl Express {
     /// Behind a burst: counts what took the short way.
     #[inline]
     pub(super) fn end(&mut self, bench: &mut Bench<'_>) {
-        if self.tally.ingress.is_some() {
+        if !self.tally.is_empty() {
             self.tally.settle(bench.counters);
             decision::count_runs(bench);
         }
@@ -219,15 +233,15 @@ fn admit_other<const SKIPS: bool>(
             (&doors.tagged.get(at)?.1, TAG)
         }
     };
-    if destination(frame.bytes()) != door.mac {
+    if !door.station.receives(frame.bytes()) {
         return None;
     }
     // What stands before the EtherType is written anew anyway, so a tag is left behind by beginning later.
     (frame.start, frame.len) = (frame.start.saturating_add(moved), frame.len.saturating_sub(moved));
-    let way = if let Some(plain) = plain_v4(frame.bytes()) {
+    let way = if let Some(plain) = door.plain(frame.bytes(), frame.l4_checksum) {
         let entered = v4.enter::<SKIPS>(bench, frame, (plain, door, moved), course, tally);
         entered.map(|entered| entered.map_or(Way::Done, Way::V4))
-    } else if let Some(plain) = plain_v6(frame.bytes()) {
+    } else if let Some(plain) = door.plain(frame.bytes(), frame.l4_checksum) {
         let entered = v6.enter::<SKIPS>(bench, frame, (plain, door, moved), course, tally);
         entered.map(|entered| entered.map_or(Way::Done, Way::V6))
     } else {

@@ -102,14 +102,15 @@ impl LinkHeader {
         !self.tagged || frame.start >= Self::TAG
     }
 
-    /// Writes it in front of a plain packet that ends at `end` in the frame, in bytes, and where it
-    /// [fits](LinkHeader::fits); the packet has one hop less to go.
+    /// Writes it in front of a plain packet, a datagram of `length` bytes, where it [fits](LinkHeader::fits); the packet has one
+    /// hop less to go.
     #[inline(always)]
-    pub fn forward<A: PlainAddress>(&self, frame: &mut Frame<'_>, end: u16) {
-        if let Some(addresses) = self.bytes.first_chunk() {
-            A::forward(frame.bytes_mut(), addresses);
+    pub fn forward<A: PlainAddress>(&self, frame: &mut Frame<'_>, length: u16) {
+        let start = usize::from(frame.start);
+        if let (Some(addresses), Some(bytes)) = (self.bytes.first_chunk(), frame.buffer.get_mut(start..)) {
+            A::forward(bytes, addresses);
         }
-        frame.len = end;
+        frame.len = length.wrapping_add(Self::LENGTH);
         if self.tagged {
             self.tag(frame);
         }

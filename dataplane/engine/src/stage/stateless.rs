@@ -9,7 +9,9 @@
 
 mod plans;
 
-use sluice_wire::{Addrs, Fragment, LinkCast, Packet, Plain, PlainAddress, icmp, is_link_local, martian};
+use sluice_wire::{
+    Addrs, Family, Fragment, LinkCast, Packet, Plain, PlainAddress, icmp, is_link_local, martian,
+};
 
 use self::plans::{PlanKey, Route};
 use crate::conntrack::{CtInfo, CtState};
@@ -19,8 +21,9 @@ use crate::ids::{InterfaceId, Now, WorkerId};
 use crate::ruleset::{self, Effects, Hook, Reads, View};
 use crate::stage::filter;
 use crate::transit::Bench;
-use crate::verdict::Verdict;
-use crate::world::{AddressKind, NeighbourKey, World};
+use crate::verdict::{DropReason, Verdict};
+use crate::world::fib::FibKey;
+use crate::world::{AddressKind, Interfaces, NeighbourKey, World};
 
 pub(crate) use self::plans::Plans;
 
@@ -42,8 +45,7 @@ pub(crate) fn forward(
         return None;
     }
     let target = world.fib.route_id(&packet.addrs)?;
-    let (generation, family) = (world.generation, packet.family());
-    let key = PlanKey { generation, target, ingress, family, asked: false };
+    let key = PlanKey::new(world.generation, target, (ingress, false), packet.family());
     let route = bench.decisions.plans.route(key, (world, bench.worker, bench.counters))?;
     let verdict = route.carry_out((bench.now, bench.worker), world, frame, packet)?;
     for &rule in route.decision.counted().ids() {
@@ -61,64 +63,65 @@ pub(crate) fn forward(
     Some(verdict)
 }
 
+/// A plain packet's address, which it is routed by.
+pub(crate) trait Routed: PlainAddress + FibKey {
+    const FAMILY: Family;
+
+    /// Whether packets from an ordinary address are stopped because it is the router's own.
+    fn is_own(self, interfaces: &Interfaces) -> bool;
+}
+
+impl Routed for u32 {
+    const FAMILY: Family = Family::V4;
+
+    #[inline(always)]
+    fn is_own(self, interfaces: &Interfaces) -> bool {
+        interfaces.own_v4(self)
+    }
+}
+
+impl Routed for u128 {
+    const FAMILY: Family = Family::V6;
+
+    #[inline(always)]
+    fn is_own(self, _: &Interfaces) -> bool {
+        false
+    }
+}
+
 /// As [`forward`], with a plain packet to the router's own station: by a route that packets only leave by. It is counted by
 /// [`crate::decision::count_runs`], but where it came in; nothing is done where it is None. `asked`: `raw` said of this
 /// packet that it is not tracked; else only what it says of all packets counts.
 #[inline(always)]
-pub(crate) fn forward_plain<A: PlainAddress>(
+pub(crate) fn forward_plain<A: Routed>(
     bench: &mut Bench<'_>,
     frame: &mut Frame<'_>,
     plain: &Plain<A>,
     (ingress, asked): (InterfaceId, bool),
     course: &Course<'_>,
 ) -> Option<Verdict> {
-    let world = bench.world;
-    let addrs = plain.addrs();
-    let from_us =
-        matches!(addrs, Addrs::V4 { src, .. } if world.interfaces.kind_v4(src) == AddressKind::Local);
-    if from_us || !(plain.src.is_ordinary() & plain.dst.is_ordinary()) {
+    let world = course.world;
+    let ordinary = plain.src.is_ordinary() & plain.dst.is_ordinary();
+    if !ordinary || plain.src.is_own(&world.interfaces) {
         return None;
     }
-    let target = world.fib.route_id(&addrs)?;
-    let (generation, family) = (world.generation, addrs.family());
-    let key = PlanKey { generation, target, ingress, family, asked };
-    let at = key.slot();
+    let target = world.fib.route_id_of(plain.src, plain.dst)?;
+    let key = PlanKey::new(world.generation, target, (ingress, asked), A::FAMILY);
     let plans = &mut bench.decisions.plans;
     let route = plans.route(key, (world, bench.worker, bench.counters))?;
-    if route.is_spoofed(world, addrs.src(), ingress) {
-        return None;
-    }
-    if let Outcome::Drop(reason) = route.decision.outcome() {
-        if plain.length > route.mtu {
-            return None;
+    let egress = if route.is_simple {
+        route.decision.way_of_plain(course, frame, plain.length)?
+    } else {
+        match route.judge((bench.now, bench.worker), frame, plain, ingress, course)? {
+            Judged::Leaves(egress) => egress,
+            Judged::Drops(reason) => return Some(Verdict::Drop(reason)),
         }
-        for &rule in route.decision.counted().ids() {
-            world.ruleset.count(bench.worker, rule, 1, u64::from(plain.length));
-        }
-        return Some(Verdict::Drop(reason));
-    }
-    if route.on_link && !route.find_on_link(world, course.now, addrs.dst()) {
-        return None;
-    }
-    let egress = match route.on_link {
-        true => route.decision.way_on_link(frame, plain.length)?,
-        false => route.decision.way_of_plain(course, frame, plain.length)?,
     };
-    if route.filtered {
-        let packet = plain.packet(frame.bytes());
-        let interfaces = (Some(ingress), Some(egress));
-        if !passes_filter(world, bench.now, bench.worker, &packet, interfaces)? {
-            for &rule in route.decision.counted().ids() {
-                world.ruleset.count(bench.worker, rule, 1, u64::from(plain.length));
-            }
-            return Some(Verdict::Drop(filter::reason(Hook::FilterForward)));
-        }
-    }
     let began = !route.decision.is_running();
-    let verdict = route.decision.send_plain(frame, plain, egress);
+    let verdict = route.decision.send_plain::<A>(frame, plain.length, egress);
     if began {
         // A burst has no more packets than there is room for.
-        plans.running.push(at);
+        plans.running.push(key.slot());
     }
     Some(verdict)
 }
@@ -145,7 +148,61 @@ fn is_plain(world: &World, packet: &Packet) -> bool {
     }
 }
 
+/// What becomes of a plain packet.
+enum Judged {
+    /// It leaves by this interface, and is counted when it does.
+    Leaves(InterfaceId),
+    Drops(DropReason),
+}
+
 impl Route {
+    /// What becomes of a plain packet where that differs from packet to packet; None, and nothing was done, where it is to take
+    /// the whole path.
+    #[inline(never)]
+    fn judge<A: PlainAddress>(
+        &mut self,
+        (now, worker): (Now, WorkerId),
+        frame: &Frame<'_>,
+        plain: &Plain<A>,
+        ingress: InterfaceId,
+        course: &Course<'_>,
+    ) -> Option<Judged> {
+        let world = course.world;
+        let addrs = plain.addrs();
+        if self.is_spoofed(world, addrs.src(), ingress) {
+            return None;
+        }
+        let egress = match self.decision.outcome() {
+            Outcome::Drop(reason) if plain.length <= self.mtu => {
+                return Some(self.drop_plain((world, worker), plain.length, reason));
+            }
+            Outcome::Forward(_) if !self.on_link => {
+                self.decision.way_of_plain(course, frame, plain.length)?
+            }
+            Outcome::Forward(_) if self.find_on_link(world, course.times.now, addrs.dst()) => {
+                self.decision.way_on_link(frame, plain.length)?
+            }
+            _ => return None,
+        };
+        if self.filtered {
+            let packet = plain.packet(frame.bytes());
+            let interfaces = (Some(ingress), Some(egress));
+            if !passes_filter(world, now, worker, &packet, interfaces)? {
+                let reason = filter::reason(Hook::FilterForward);
+                return Some(self.drop_plain((world, worker), plain.length, reason));
+            }
+        }
+        Some(Judged::Leaves(egress))
+    }
+
+    /// Counts a packet of `length` bytes that is dropped for the rules that it met.
+    fn drop_plain(&self, (world, worker): (&World, WorkerId), length: u16, reason: DropReason) -> Judged {
+        for &rule in self.decision.counted().ids() {
+            world.ruleset.count(worker, rule, 1, u64::from(length));
+        }
+        Judged::Drops(reason)
+    }
+
     #[inline]
     fn carry_out(
         &mut self,

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sluice_wire::Addrs;
 
 use crate::ids::InterfaceId;
-use crate::lpm::Lpm;
+use crate::lpm::{Lpm, LpmKey};
 use crate::world::interfaces::{Interfaces, broadcast};
 
 /// A route as control knows it, whatever it came from (file, interface address, later netlink).
@@ -91,6 +91,39 @@ enum Choice<T> {
     Several(Box<[(u32, T)]>),
 }
 
+/// An address as the table of its family is asked with it: `u32` or `u128`, in host order.
+pub trait FibKey: LpmKey {
+    /// The routes of its family.
+    fn table(fib: &Fib) -> &Lpm<Self>;
+
+    /// What it counts for where one of several hops is chosen.
+    fn mixed(self) -> u64;
+}
+
+impl FibKey for u32 {
+    #[inline(always)]
+    fn table(fib: &Fib) -> &Lpm<u32> {
+        &fib.v4
+    }
+
+    #[inline(always)]
+    fn mixed(self) -> u64 {
+        self.into()
+    }
+}
+
+impl FibKey for u128 {
+    #[inline(always)]
+    fn table(fib: &Fib) -> &Lpm<u128> {
+        &fib.v6
+    }
+
+    #[inline(always)]
+    fn mixed(self) -> u64 {
+        (self >> 64) as u64 ^ self as u64
+    }
+}
+
 impl Fib {
     /// Compiles routes; connected routes of `interfaces` are added here, and win over others of the same metric.
     pub fn new(routes: &[Route], interfaces: &Interfaces) -> Fib {
@@ -132,9 +165,18 @@ impl Fib {
     /// As [`Fib::route`], by number.
     #[inline]
     pub fn route_id(&self, addrs: &Addrs) -> Option<TargetId> {
-        match self.choice(addrs.dst())? {
+        match *addrs {
+            Addrs::V4 { src, dst } => self.route_id_of(src.to_bits(), dst.to_bits()),
+            Addrs::V6 { src, dst } => self.route_id_of(src.to_bits(), dst.to_bits()),
+        }
+    }
+
+    /// As [`Fib::route_id`], of addresses of one family.
+    #[inline(always)]
+    pub fn route_id_of<K: FibKey>(&self, src: K, dst: K) -> Option<TargetId> {
+        match self.choices.get(K::table(self).lookup(dst)? as usize)? {
             Choice::One(target) => Some(*target),
-            Choice::Several(hops) => spread(hops, addrs),
+            Choice::Several(hops) => spread(hops, src.mixed(), dst.mixed()),
         }
     }
 
@@ -215,22 +257,14 @@ const fn host_bits(address: IpAddr) -> u8 {
 
 /// Picks a hop by both addresses, so that all packets of a flow, its fragments and its other protocols
 /// between two hosts take one path (Linux's default, `fib_multipath_hash_policy` 0).
-fn spread<T: Copy>(hops: &[(u32, T)], addrs: &Addrs) -> Option<T> {
-    let (src, dst) = match *addrs {
-        Addrs::V4 { src, dst } => (u64::from(u32::from(src)), u64::from(u32::from(dst))),
-        Addrs::V6 { src, dst } => (fold(src), fold(dst)),
-    };
+#[inline(never)]
+fn spread<T: Copy>(hops: &[(u32, T)], src: u64, dst: u64) -> Option<T> {
     let mixed = (src.rotate_left(32) ^ dst).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ (mixed >> 32)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 32;
     let &(total, last) = hops.last()?;
     let point = (mixed * u64::from(total)) >> 32;
     let hop = hops.iter().find(|(upto, _)| point < u64::from(*upto)).map(|&(_, hop)| hop);
     Some(hop.unwrap_or(last))
-}
-
-fn fold(address: Ipv6Addr) -> u64 {
-    let bits = u128::from(address);
-    (bits >> 64) as u64 ^ bits as u64
 }
 
 impl Choice<Target> {

@@ -229,6 +229,12 @@ impl Interfaces {
         }
     }
 
+    /// Whether an IPv4 address, which is [ordinary](sluice_wire::PlainAddress::is_ordinary), is this router's own.
+    #[inline(always)]
+    pub fn own_v4(&self, address: u32) -> bool {
+        self.v4.get(address) == AddressKind::Local
+    }
+
     /// What an IPv6 address is to this router.
     #[inline]
     pub fn kind_v6(&self, address: Ipv6Addr) -> AddressKind {

@@ -8,9 +8,18 @@ use crate::rewrite::decrement_ttl;
 use crate::samples::{between, built};
 use crate::{LinkCast, build, parse, verify};
 
+fn plain<A: PlainAddress>(frame: &[u8]) -> Option<Plain<A>> {
+    let is_plain = A::is_plain(frame, false);
+    let plain = Plain::read(frame).filter(|_| is_plain);
+    assert_eq!(plain.is_some(), is_plain);
+    let right = plain.is_some_and(|plain| plain.verify(frame) != Checksum::Bad);
+    assert_eq!(A::is_plain(frame, true), right);
+    plain
+}
+
 /// Compares all that is said of a frame; whether it was plain.
 fn compare(frame: &[u8]) -> bool {
-    let (v4, v6) = (plain_v4(frame), plain_v6(frame));
+    let (v4, v6) = (plain::<u32>(frame), plain::<u128>(frame));
     let Ok(Parsed::Ip(packet)) = parse(frame) else {
         assert!(v4.is_none() && v6.is_none(), "{frame:02x?}");
         return false;

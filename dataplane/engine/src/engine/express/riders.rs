@@ -6,14 +6,15 @@ use sluice_wire::{Checksum, Family, Plain, Protocol, martian, symmetric_toeplitz
 
 use super::Door;
 use super::tally::Tally;
-use crate::conntrack::{Conntrack, CtState, Shard, Template, may_be_steady};
+use crate::conntrack::{Conntrack, CtState, Gist, Shard, Template, may_be_steady};
 use crate::decision::{self, Course};
 use crate::engine::BURST;
 use crate::engine::passes::Arrival;
 use crate::frame::{Frame, Origin, RxChecksum};
 use crate::ids::InterfaceId;
 use crate::stage::raw::{self, Raw};
-use crate::stage::{admit, nat64, settle, stateless};
+use crate::stage::stateless::{self, Routed};
+use crate::stage::{admit, nat64, settle};
 use crate::transit::{Bench, Sender};
 use crate::verdict::Verdict;
 
@@ -22,8 +23,8 @@ pub(super) const DHCP: (u16, u16) = (67, 68);
 
 /// A packet that may be of a flow with a stored decision.
 #[derive(Clone, Copy)]
-pub(super) struct Rider<A> {
-    plain: Plain<A>,
+pub(super) struct Rider<A: Shard> {
+    gist: Gist<A::Ends>,
     ingress: InterfaceId,
     /// Bytes by which its frame was moved on, so that it begins as one without a VLAN tag: 4, or 0.
     moved: u16,
@@ -46,20 +47,29 @@ enum Asked {
 
 /// Those of one family in a burst, in the order of arrival.
 #[derive(Default)]
-pub(super) struct Riders<A> {
-    places: Box<[Option<Rider<A>>]>,
+pub(super) struct Riders<A: Shard> {
+    /// As many are of this burst as `count` says.
+    places: Box<[Rider<A>]>,
     /// What `raw` said of those that it was asked about.
     raws: Box<[Raw]>,
     pub(super) count: u8,
 }
 
-impl<A: Shard> Riders<A> {
+impl<A: Shard> Rider<A> {
+    /// Fills a place that no packet has.
+    fn nobody() -> Rider<A> {
+        let (gist, ingress) = (Gist::default(), InterfaceId(0));
+        Rider { gist, ingress, moved: 0, asked: Asked::No, place: None, hash: 0 }
+    }
+}
+
+impl<A: Shard + Routed> Riders<A> {
     pub(super) fn of_a_burst() -> Riders<A> {
-        let (places, raws) = (vec![None; BURST], vec![Raw::default(); BURST]);
+        let (places, raws) = (vec![Rider::nobody(); BURST], vec![Raw::default(); BURST]);
         Riders { places: places.into(), raws: raws.into(), count: 0 }
     }
 
-    /// Takes a packet in: its number among the riders, or None if it has its verdict already. None for one that cannot take
+    /// Takes a plain packet in, which was verified where all are: its number among the riders, or None if it has its verdict already. None for one that cannot take
     /// the short way.
     #[inline(always)]
     pub(super) fn enter<const SKIPS: bool>(
@@ -70,8 +80,7 @@ impl<A: Shard> Riders<A> {
         course: &Course<'_>,
         tally: &mut Tally,
     ) -> Option<Option<u8>> {
-        let leased = door.leases && plain.protocol == Protocol::UDP && (plain.sport, plain.dport) == DHCP;
-        if plain.ttl <= 1 || leased {
+        if plain.ttl <= 1 || door.leases && is_lease(&plain) {
             return None;
         }
         let ingress = door.ingress;
@@ -87,22 +96,18 @@ impl<A: Shard> Riders<A> {
                 return Some(None);
             }
         }
-        if !door.tracks {
-            return self.ask(bench, frame, (&plain, door, moved), course, tally);
+        if SKIPS || !door.tracks {
+            return self.ask(bench, frame, (door, moved), course, tally);
         }
-        if !may_be_steady(&plain) || !is_ours(bench, frame, &plain) {
-            return None;
-        }
-        let unverified = door.verifies && frame.l4_checksum != RxChecksum::Good;
-        if unverified && plain.verify(frame.bytes()) == Checksum::Bad {
+        if !may_be_steady(&plain) || !is_ours::<A>(bench, frame) {
             return None;
         }
         let hash = A::hash(bench.conntrack, &plain);
         A::prefetch(bench.conntrack, hash);
         let number = self.count;
         let asked = Asked::No;
-        *self.places.get_mut(usize::from(number))? =
-            Some(Rider { plain, ingress, moved, asked, place: None, hash });
+        let gist = Gist::of(&plain);
+        *self.places.get_mut(usize::from(number))? = Rider { gist, ingress, moved, asked, place: None, hash };
         self.count += 1;
         Some(Some(number))
     }
@@ -114,10 +119,11 @@ impl<A: Shard> Riders<A> {
         &mut self,
         bench: &mut Bench<'_>,
         frame: &mut Frame<'_>,
-        (plain, door, moved): (&Plain<A>, &Door, u16),
+        (door, moved): (&Door, u16),
         course: &Course<'_>,
         tally: &mut Tally,
     ) -> Option<Option<u8>> {
+        let plain = Plain::<A>::read(frame.bytes())?;
         let number = self.count;
         let place = self.places.get_mut(usize::from(number))?;
         let said = self.raws.get_mut(usize::from(number))?;
@@ -126,10 +132,10 @@ impl<A: Shard> Riders<A> {
         // Whoever is judged is never judged again, so all that may refuse a packet comes first. A rule that logs shows the
         // frame as it came.
         let crosses = nat64::concern(bench.world, &plain.addrs());
-        if moved != 0 || is_martian_v6(plain) || crosses || !is_ours(bench, frame, plain) {
+        if moved != 0 || is_martian_v6(&plain) || crosses || !is_ours::<A>(bench, frame) {
             return None;
         }
-        let (ingress, received, plain) = (door.ingress, frame.len, *plain);
+        let (ingress, received) = (door.ingress, frame.len);
         let whole = frame.bytes().get(..usize::from(plain.end())).unwrap_or_default();
         let raw = match raw::prerouting(bench, &plain.packet(whole), ingress, whole) {
             ControlFlow::Continue(raw) => raw,
@@ -155,16 +161,17 @@ impl<A: Shard> Riders<A> {
         let asked = if usual { Asked::Tracked } else { Asked::Special };
         let hash = A::hash(bench.conntrack, &plain);
         A::prefetch(bench.conntrack, hash);
-        (*place, *said) = (Some(Rider { plain, ingress, moved, asked, place: None, hash }), raw);
+        let gist = Gist::of(&plain);
+        (*place, *said) = (Rider { gist, ingress, moved, asked, place: None, hash }, raw);
         self.count += 1;
         Some(Some(number))
     }
 
     #[inline(always)]
     pub(super) fn look_up(&mut self, conntrack: &Conntrack) {
-        let riders = self.places.iter_mut().take(usize::from(self.count)).flatten();
+        let riders = self.places.iter_mut().take(usize::from(self.count));
         for rider in riders.filter(|rider| rider.asked != Asked::Special) {
-            rider.place = A::candidate(conntrack, &rider.plain, rider.hash);
+            rider.place = A::candidate(conntrack, rider.gist.protocol, rider.hash);
         }
     }
 
@@ -176,12 +183,12 @@ impl<A: Shard> Riders<A> {
         (number, course): (u8, &Course<'_>),
         tally: &mut Tally,
     ) -> bool {
-        let Some(Some(rider)) = self.places.get(usize::from(number)) else { return false };
-        let (received, ingress) = (frame.len.saturating_add(rider.moved), rider.ingress);
+        let Some(rider) = self.places.get(usize::from(number)) else { return false };
+        let (received, ingress) = (frame.len.wrapping_add(rider.moved), rider.ingress);
         let tables = (&mut *bench.conntrack, &mut *bench.decisions);
-        let replayed = rider
-            .place
-            .and_then(|place| decision::replay_plain(tables, frame, &rider.plain, (ingress, place), course));
+        let replayed = rider.place.and_then(|place| {
+            decision::replay_plain::<A>(tables, frame, &rider.gist, (ingress, place), course)
+        });
         let Some((verdict, state)) = replayed else {
             move_back(frame, rider.moved);
             return false;
@@ -201,10 +208,10 @@ impl<A: Shard> Riders<A> {
         arrival: &mut Arrival,
     ) -> bool {
         let number = usize::from(number);
-        let Some(Some(Rider { plain, ingress, moved: 0, asked, place, hash })) = self.places.get(number)
-        else {
+        let Some(Rider { ingress, moved: 0, asked, place, hash, .. }) = self.places.get(number) else {
             return false;
         };
+        let Some(plain) = &Plain::<A>::read(frame.bytes()) else { return false };
         if *asked == Asked::No && is_martian_v6(plain) {
             return false;
         }
@@ -223,6 +230,11 @@ impl<A: Shard> Riders<A> {
     }
 }
 
+/// Whether a packet may be an answer to the box's own client of DHCP.
+fn is_lease<A>(plain: &Plain<A>) -> bool {
+    plain.protocol == Protocol::UDP && (plain.sport, plain.dport) == DHCP
+}
+
 /// What is dropped of IPv6 before netfilter.
 fn is_martian_v6<A: Shard>(plain: &Plain<A>) -> bool {
     let addrs = plain.addrs();
@@ -237,10 +249,13 @@ pub(super) fn move_back(frame: &mut Frame<'_>, moved: u16) {
 
 /// Whether a packet's flow would be in this worker's shard.
 #[inline(always)]
-fn is_ours<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>, plain: &Plain<A>) -> bool {
-    if bench.workers <= 1 || frame.origin == Origin::HandedOver {
-        return true;
-    }
+fn is_ours<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>) -> bool {
+    bench.workers <= 1 || frame.origin == Origin::HandedOver || is_ours_of_many::<A>(bench, frame)
+}
+
+#[inline(never)]
+fn is_ours_of_many<A: Shard>(bench: &Bench<'_>, frame: &Frame<'_>) -> bool {
+    let Some(plain) = &Plain::<A>::read(frame.bytes()) else { return false };
     let addrs = plain.addrs();
     if bench.conntrack.may_be_reserved(&addrs) {
         return admit::owner_of(bench, frame, &plain.packet(frame.bytes())) == bench.worker;

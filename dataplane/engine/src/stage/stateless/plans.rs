@@ -17,34 +17,26 @@ use crate::world::{AddressKind, Hop, NeighbourKey, NeighbourState, RpFilter, Tar
 /// Plans that are kept, one for each ingress interface, family and next hop that meet in a slot; a power of two.
 const SLOTS: usize = 4096;
 
-/// What is known of the way from interfaces to next hops. Fixed memory, none of it touched before it is used.
+/// What is known of the way from interfaces to next hops. Fixed memory.
 pub(crate) struct Plans {
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Slot>,
     /// Slots whose packets of this burst are not counted yet.
     pub(super) running: Vec<usize>,
 }
 
 struct Slot {
     key: PlanKey,
-    plan: Plan,
+    /// What is done with all packets of the key; None: each is judged by itself.
+    plan: Option<Route>,
 }
 
+/// What packets have in common that a plan is for, in two words.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlanKey {
-    pub generation: Generation,
-    pub target: TargetId,
-    pub ingress: InterfaceId,
-    pub family: Family,
-    /// `raw` was asked about the packet by itself, and said that it is not tracked.
-    pub asked: bool,
-}
-
-/// What is done with packets of one key.
-enum Plan {
-    /// Each is judged by itself.
-    Each,
-    /// All the same.
-    All(Route),
+    /// Generation, target.
+    under: u64,
+    /// Ingress interface, family, whether `raw` was asked about the packet by itself, and said that it is not tracked.
+    who: u32,
 }
 
 pub(super) struct Route {
@@ -55,12 +47,15 @@ pub(super) struct Route {
     rp_filter: RpFilter,
     /// The filter judges each packet; nothing stands behind it.
     pub filtered: bool,
+    /// Nothing differs from packet to packet, and they are sent on.
+    pub is_simple: bool,
 }
 
 impl Plans {
     /// None yet.
     pub fn new() -> Plans {
-        let slots = std::iter::repeat_with(|| None).take(SLOTS).collect();
+        let empty = || Slot { key: PlanKey::NONE, plan: None };
+        let slots = std::iter::repeat_with(empty).take(SLOTS).collect();
         Plans { slots, running: Vec::with_capacity(BURST) }
     }
 
@@ -72,20 +67,30 @@ impl Plans {
         (world, worker, counters): (&World, WorkerId, &WorkerCounters),
     ) -> Option<&mut Route> {
         let at = key.slot();
-        if self.slots.get(at)?.as_ref().is_none_or(|slot| slot.key != key) {
-            self.count_runs(world, worker, counters);
-            *self.slots.get_mut(at)? = Some(Slot { key, plan: Plan::of(world, &key) });
+        if self.slots.get(at)?.key != key {
+            self.settle(at, key, (world, worker, counters));
         }
-        match &mut self.slots.get_mut(at)?.as_mut()?.plan {
-            Plan::All(route) => Some(route),
-            Plan::Each => None,
+        self.slots.get_mut(at)?.plan.as_mut()
+    }
+
+    /// Makes the plan for a key, which takes the place of another.
+    #[cold]
+    fn settle(
+        &mut self,
+        at: usize,
+        key: PlanKey,
+        (world, worker, counters): (&World, WorkerId, &WorkerCounters),
+    ) {
+        self.count_runs(world, worker, counters);
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Slot { key, plan: Route::settled(world, &key) };
         }
     }
 
     /// Counts what plain packets did since the last time.
     pub fn count_runs(&mut self, world: &World, worker: WorkerId, counters: &WorkerCounters) {
         for at in self.running.drain(..) {
-            if let Some(Some(Slot { plan: Plan::All(route), .. })) = self.slots.get_mut(at) {
+            if let Some(Slot { plan: Some(route), .. }) = self.slots.get_mut(at) {
                 route.decision.count_run(world, worker, counters);
             }
         }
@@ -93,46 +98,69 @@ impl Plans {
 }
 
 impl PlanKey {
-    #[inline]
-    pub fn slot(&self) -> usize {
-        let kind = u32::from(self.family == Family::V6) * 2 + u32::from(self.asked);
-        self.target
-            .0
-            .wrapping_mul(4)
-            .wrapping_add(kind)
-            .wrapping_mul(61)
-            .wrapping_add(u32::from(self.ingress.0)) as usize
-            % SLOTS
+    /// Of no packet.
+    const NONE: PlanKey = PlanKey { under: u64::MAX, who: u32::MAX };
+
+    /// Of packets from `ingress` to `target`.
+    #[inline(always)]
+    pub fn new(
+        generation: Generation,
+        target: TargetId,
+        (ingress, asked): (InterfaceId, bool),
+        family: Family,
+    ) -> PlanKey {
+        let kind = u32::from(family == Family::V6) * 2 + u32::from(asked);
+        PlanKey {
+            under: u64::from(generation.0) << 32 | u64::from(target.0),
+            who: u32::from(ingress.0) << 2 | kind,
+        }
+    }
+
+    fn target(self) -> TargetId {
+        TargetId(self.under as u32)
+    }
+
+    fn ingress(self) -> InterfaceId {
+        InterfaceId((self.who >> 2) as u16)
+    }
+
+    fn family(self) -> Family {
+        if self.who & 2 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    fn was_asked(self) -> bool {
+        self.who & 1 != 0
+    }
+
+    #[inline(always)]
+    pub fn slot(self) -> usize {
+        (self.under as u32).wrapping_mul(244).wrapping_add(self.who) as usize % SLOTS
     }
 }
 
-impl Plan {
-    #[cold]
-    fn of(world: &World, key: &PlanKey) -> Plan {
-        Plan::settled(world, key).map_or(Plan::Each, Plan::All)
-    }
-
+impl Route {
     fn settled(world: &World, key: &PlanKey) -> Option<Route> {
-        let Target::Via(hop) = world.fib.target(key.target)? else { return None };
-        if world.settings.icmp.redirects && hop.interface == key.ingress {
+        let (ingress, family) = (key.ingress(), key.family());
+        let Target::Via(hop) = world.fib.target(key.target())? else { return None };
+        if world.settings.icmp.redirects && hop.interface == ingress {
             return None;
         }
         let known = Known {
-            family: key.family,
-            ingress: key.ingress,
+            family,
+            ingress,
             egress: None,
             // Routes to a next hop are of no address that is anything else.
             to: AddressKind::Routed,
             untracked: false,
         };
         let mut effects = Effects::default();
-        if !key.asked {
+        if !key.was_asked() {
             let passes = world.ruleset.settle(Hook::RawPrerouting, &known, &mut effects)?;
             if !passes || !effects.notrack {
                 return None;
             }
         }
-        let mut outcome = Outcome::Forward(hop_key(hop, key.family));
+        let mut outcome = Outcome::Forward(hop_key(hop, family));
         let mut filtered = false;
         let behind = Known { untracked: true, ..known };
         let routed = Known { egress: Some(hop.interface), ..behind };
@@ -153,13 +181,16 @@ impl Plan {
                 None => return None,
             }
         }
-        let decision = Decision::new(outcome, effects.counted, &world.interfaces)?;
+        let on_link = hop.gateway.is_none();
+        let rp_filter = world.interfaces.get(ingress)?.rp_filter;
+        let is_sent = matches!(outcome, Outcome::Forward(_));
         Some(Route {
-            decision,
-            on_link: hop.gateway.is_none(),
+            decision: Decision::new(outcome, effects.counted, &world.interfaces)?,
+            on_link,
             mtu: world.interfaces.get(hop.interface)?.mtu,
-            rp_filter: world.interfaces.get(key.ingress)?.rp_filter,
+            rp_filter,
             filtered,
+            is_simple: is_sent && !on_link && !filtered && rp_filter == RpFilter::Off,
         })
     }
 }
