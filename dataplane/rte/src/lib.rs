@@ -38,7 +38,7 @@ pub use burst::{BURST, Burst, Drain};
 pub use eal::{Eal, EalConfig, LcoreGuard, PortIndex, SocketId, free_huge_pages_mb, tsc};
 pub use error::Error;
 pub use log::LogLevel;
-pub use mbuf::{HEADROOM, Mbuf, RxChecksum};
+pub use mbuf::{HEADROOM, Mbuf, Offloads, Place, RxChecksum};
 pub use mempool::{Mempool, memory_needed};
 pub use port::{Port, PortConfig, PortInfo, PortStats, StartedPort};
 pub use queue::{RxQueue, TxQueue};

@@ -6,6 +6,7 @@
 //! Source: DPDK `rte_mbuf_core.h`.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -34,6 +35,42 @@ pub struct Mbuf(NonNull<sys::rte_mbuf>);
 
 // SAFETY: an mbuf is plain memory and its pool takes it back from any thread; there is no second owner.
 unsafe impl Send for Mbuf {}
+
+/// What a device found out about a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offloads {
+    /// See [`Mbuf::rss_hash`].
+    pub rss_hash: Option<u32>,
+    /// See [`Mbuf::ip_checksum`].
+    pub ip_checksum: RxChecksum,
+    /// See [`Mbuf::l4_checksum`].
+    pub l4_checksum: RxChecksum,
+}
+
+impl Offloads {
+    /// Nothing.
+    pub const NONE: Offloads =
+        Offloads { rss_hash: None, ip_checksum: RxChecksum::Unknown, l4_checksum: RxChecksum::Unknown };
+}
+
+/// What of an mbuf is not its buffer, see [`Mbuf::split_mut`]. Frees nothing.
+#[derive(Debug)]
+pub struct Place<'a>(ManuallyDrop<Mbuf>, PhantomData<&'a mut Mbuf>);
+
+impl Place<'_> {
+    /// As [`Mbuf::set_range`].
+    #[inline]
+    #[must_use]
+    pub fn set_range(&mut self, offset: u16, length: u16) -> bool {
+        self.0.set_range(offset, length)
+    }
+
+    /// As [`Mbuf::set_tag`].
+    #[inline]
+    pub fn set_tag(&mut self, tag: u32) {
+        self.0.set_tag(tag);
+    }
+}
 
 /// A field of `rte_mbuf`: its offset and its type.
 struct Field<T>(usize, PhantomData<T>);
@@ -90,11 +127,19 @@ impl Mbuf {
     /// The whole buffer with headroom and tailroom, where in it the packet starts, and how long it is, in bytes.
     #[inline]
     pub fn buffer_mut(&mut self) -> (&mut [u8], u16, u16) {
+        let (buffer, offset, length, _) = self.split_mut();
+        (buffer, offset, length)
+    }
+
+    /// As [`Mbuf::buffer_mut`]; beside it the packet's place, which can be written while the buffer is still in use.
+    #[inline]
+    pub fn split_mut(&mut self) -> (&mut [u8], u16, u16, Place<'_>) {
         let (offset, length) = (self.get(&DATA_OFF), self.get(&DATA_LEN));
-        // SAFETY: address and length of the buffer as its pool made it, never changed; one owner, borrowed mutably.
+        // SAFETY: address and length of the buffer as its pool made it, never changed; one owner, borrowed mutably. The
+        // `rte_mbuf`, all that `Place` reaches, lies outside of the buffer.
         let buffer =
             unsafe { slice::from_raw_parts_mut(self.get(&BUF_ADDR), usize::from(self.get(&BUF_LEN))) };
-        (buffer, offset, length)
+        (buffer, offset, length, Place(ManuallyDrop::new(Mbuf(self.0)), PhantomData))
     }
 
     /// Places the packet anew in its buffer: `length` bytes from `offset` (both in bytes, counted from the buffer's start).
@@ -188,6 +233,22 @@ impl Mbuf {
             sys::SLUICE_RX_L4_CKSUM_GOOD => RxChecksum::Good,
             sys::SLUICE_RX_L4_CKSUM_BAD => RxChecksum::Bad,
             _ => RxChecksum::Unknown,
+        }
+    }
+
+    /// All that the device found out, in one look: of a device without any such feature that is nothing.
+    #[inline]
+    #[must_use]
+    pub fn offloads(&self) -> Offloads {
+        const ANY: u64 =
+            sys::SLUICE_RX_RSS_HASH | sys::SLUICE_RX_IP_CKSUM_MASK | sys::SLUICE_RX_L4_CKSUM_MASK;
+        if self.get(&OL_FLAGS) & ANY == 0 {
+            return Offloads::NONE;
+        }
+        Offloads {
+            rss_hash: self.rss_hash(),
+            ip_checksum: self.ip_checksum(),
+            l4_checksum: self.l4_checksum(),
         }
     }
 

@@ -6,13 +6,13 @@ use sluice_engine::counters::DURATION_BOUNDS;
 use sluice_engine::ids::{InterfaceId, PortId, Tick, WorkerId};
 use sluice_engine::message::Command;
 use sluice_engine::{DropReason, Engine, Frame, Origin, RxChecksum, Verdict};
-use sluice_rte::{BURST, Burst, Mbuf, RingConsumer, RxQueue, tsc};
+use sluice_rte::{BURST, Burst, Mbuf, Place, RingConsumer, RxQueue, tsc};
 
 use crate::clock::Clock;
 use crate::idle::Idler;
 use crate::latency::Sampler;
-use crate::shell::{Course, Fate, Fates, Keys, Shell};
-use crate::source::Source;
+use crate::shell::{Fate, Fates, Keys, Shell};
+use crate::source::{Source, Tag};
 
 /// A receive queue of this worker's own.
 pub(crate) struct Input {
@@ -43,6 +43,12 @@ pub(crate) struct Worker {
     /// When packets on hold were last looked at for their timeout.
     pub(crate) swept: Tick,
 }
+
+/// The packets of a burst as the engine sees them.
+type Frames<'a> = ArrayVec<Frame<'a>, { Burst::CAPACITY }>;
+
+/// And what of them is written when they were judged.
+type Places<'a> = ArrayVec<Place<'a>, { Burst::CAPACITY }>;
 
 /// How the packets of a burst arrived.
 #[derive(Clone, Copy)]
@@ -169,33 +175,40 @@ impl Worker {
     fn judge(&mut self, arrival: Arrival) {
         let since = self.sampler.count(self.burst.len()).then(tsc);
         let ports = &self.interface_ports;
-        let here = match arrival {
-            Arrival::Here(source) => Some((arrived(source), port(source, ports))),
-            Arrival::HandedOver => None,
-        };
         if self.shell.captures.are_running() {
             self.shell.captures.stage(&self.burst, arrival.source());
         }
-        let mut frames = ArrayVec::<Frame<'_>, { Burst::CAPACITY }>::new();
-        for mbuf in self.burst.iter_mut() {
-            let (origin, port) = here.unwrap_or_else(|| {
+        let (mut frames, mut places) = (Frames::new(), Places::new());
+        let packets = self.burst.iter_mut();
+        // As many slots as the burst has.
+        let mut keep = |place| drop(places.try_push(place));
+        match arrival {
+            Arrival::Here(source) => {
+                let (origin, port) = (arrived(source), port(source, ports));
+                frames.extend(packets.map(|mbuf| split(mbuf, origin, port, &mut keep)));
+            }
+            Arrival::HandedOver => frames.extend(packets.map(|mbuf| {
                 let source = Source::of(mbuf);
-                (handed_over(source), port(source, ports))
-            });
-            // As many slots as the burst has.
-            let _ = frames.try_push(frame(mbuf, origin, port));
+                split(mbuf, handed_over(source), port(source, ports), &mut keep)
+            })),
         }
         self.engine.process(self.shell.now, &mut frames, &mut self.shell);
         if self.shell.captures.are_running() {
             self.shell.captures.judged(&frames);
         }
-        let (mut fates, mut keys) = (Fates::new(), Keys::new());
-        for frame in &frames {
-            let _ = fates.try_push(Fate::of(frame, &mut keys));
+        let last = frames.last().map(|frame| frame.verdict);
+        if let Some(port) = sent_together(&frames)
+            && frames.iter().zip(&mut places).fold(true, |ok, (frame, place)| ok & put(frame, place))
+        {
+            drop((frames, places));
+            self.shell.transmit_all(port, &mut self.burst);
+        } else {
+            let (mut fates, mut keys) = (Fates::new(), Keys::new());
+            fates.extend(frames.iter().map(|frame| Fate::of(frame, &mut keys)));
+            drop((frames, places));
+            self.shell.dispatch_all(&mut self.burst, &fates, &keys);
         }
-        drop(frames);
-        self.shell.dispatch_all(&mut self.burst, &fates, &keys);
-        if let (Some(since), Some(Course::Transmit(port))) = (since, fates.last().map(|fate| fate.course)) {
+        if let (Some(since), Some(Verdict::Transmit(port))) = (since, last) {
             self.sampler.follow(&self.shell.ports, port, since);
         }
     }
@@ -227,11 +240,38 @@ fn unfit(mbuf: &Mbuf, longest: usize) -> Option<DropReason> {
     }
 }
 
+/// The port that all frames leave by, if it is one: most bursts are so, and are moved whole.
+#[inline]
+fn sent_together(frames: &Frames<'_>) -> Option<PortId> {
+    let Verdict::Transmit(port) = frames.first()?.verdict else { return None };
+    frames.iter().all(|frame| frame.verdict == Verdict::Transmit(port)).then_some(port)
+}
+
+/// Writes a frame's new place, and the interfaces it was counted at, to its buffer. False where the place is not within the
+/// buffer, which the engine never says.
+#[inline]
+fn put(frame: &Frame<'_>, place: &mut Place<'_>) -> bool {
+    Tag::new(frame.ingress, frame.egress).mark_place(place);
+    place.set_range(frame.start, frame.len)
+}
+
 /// A packet's frame for the engine, over its buffer.
 #[inline]
 pub(crate) fn frame(mbuf: &mut Mbuf, origin: Origin, port: PortId) -> Frame<'_> {
-    let (rss, ip_checksum, l4_checksum) = (mbuf.rss_hash(), mbuf.ip_checksum(), mbuf.l4_checksum());
-    let (buffer, start, len) = mbuf.buffer_mut();
+    split(mbuf, origin, port, &mut drop)
+}
+
+/// The same; `keep` is given what of the packet is written when it was judged.
+#[inline(always)]
+fn split<'a>(
+    mbuf: &'a mut Mbuf,
+    origin: Origin,
+    port: PortId,
+    keep: &mut impl FnMut(Place<'a>),
+) -> Frame<'a> {
+    let found_out = mbuf.offloads();
+    let (buffer, start, len, place) = mbuf.split_mut();
+    keep(place);
     Frame {
         buffer,
         start,
@@ -240,9 +280,9 @@ pub(crate) fn frame(mbuf: &mut Mbuf, origin: Origin, port: PortId) -> Frame<'_> 
         origin,
         ingress: None,
         egress: None,
-        rss,
-        ip_checksum: checksum(ip_checksum),
-        l4_checksum: checksum(l4_checksum),
+        rss: found_out.rss_hash,
+        ip_checksum: checksum(found_out.ip_checksum),
+        l4_checksum: checksum(found_out.l4_checksum),
         verdict: Verdict::Pending,
     }
 }

@@ -128,12 +128,6 @@ impl Shell {
     /// Does with the packets of a burst what the engine decided, and leaves it empty. `keys` is what [`Fate::of`] filled.
     #[inline]
     pub(crate) fn dispatch_all(&mut self, burst: &mut Burst, fates: &Fates, keys: &Keys) {
-        if let Some(Course::Transmit(port)) = same_course(fates) {
-            let written = burst.iter_mut().zip(fates).all(|(mbuf, fate)| fate.write(mbuf));
-            if written {
-                return self.transmit_all(port, burst);
-            }
-        }
         for (mbuf, fate) in burst.drain().zip(fates) {
             self.dispatch(mbuf, fate, keys);
         }
@@ -197,8 +191,9 @@ impl Shell {
         }
     }
 
+    /// Sends all packets of a burst by one port, and leaves it empty.
     #[inline]
-    fn transmit_all(&mut self, port: PortId, burst: &mut Burst) {
+    pub(crate) fn transmit_all(&mut self, port: PortId, burst: &mut Burst) {
         if let Some(exit) = self.ports.get_mut(usize::from(port.0)) {
             exit.append(burst, &mut self.captures);
         }
@@ -316,13 +311,6 @@ impl Shell {
         };
         exit.map_or(0, |exit| exit.relay(&mut relay.ring))
     }
-}
-
-/// Where all packets of a burst go, if it is one place: most bursts are so, and are moved whole.
-#[inline]
-fn same_course(fates: &Fates) -> Option<Course> {
-    let first = fates.first()?.course;
-    fates.iter().all(|fate| fate.course == first).then_some(first)
 }
 
 impl Outbox for Shell {

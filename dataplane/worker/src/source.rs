@@ -4,7 +4,7 @@
 //! every packet. The interfaces that the engine counted the packet at are in the buffer's tag.
 
 use sluice_engine::ids::{InterfaceId, PortId};
-use sluice_rte::Mbuf;
+use sluice_rte::{Mbuf, Place};
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,12 @@ impl Tag {
     #[inline]
     pub(crate) fn mark(self, mbuf: &mut Mbuf) {
         mbuf.set_tag(self.0);
+    }
+
+    /// As [`Tag::mark`], while the buffer is in use.
+    #[inline]
+    pub(crate) fn mark_place(self, place: &mut Place<'_>) {
+        place.set_tag(self.0);
     }
 
     /// Reads what [`Tag::mark`] noted; only for packets that the engine has judged.
