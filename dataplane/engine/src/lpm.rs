@@ -3,7 +3,8 @@
 //! A flat root of up to 16 bits, then nodes of 6 bits that keep two 64-bit maps and find their child or leaf by
 //! counting bits, so that a node is 24 bytes whatever it holds. Where one single longer prefix is left below a
 //! slot, a *tail* stands there that is compared whole: a table of a million scattered hosts is no deeper than
-//! its keys are alike. Immutable once built; a million prefixes take well under a second.
+//! its keys are alike. So does one where all prefixes below are alike for longer than a node resolves, as those of IPv6
+//! mostly are; behind it stands the node that tells them apart. Immutable once built; a million prefixes take well under a second.
 //!
 //! Source: Asai and Ohara, "Poptrie: a compressed trie with population count for fast and scalable software IP
 //! routing table lookup", SIGCOMM 2015; the tails are ours.
@@ -39,7 +40,13 @@ impl LpmKey for u128 {
 
     #[inline(always)]
     fn slice(self, from: u32, count: u32) -> usize {
-        (self.wrapping_shl(from) >> (Self::BITS - count)) as usize
+        // Nearly all prefixes end in the upper half, where one word will do.
+        if from + count <= u64::BITS {
+            let upper = (self >> 64) as u64;
+            (upper << from >> (u64::BITS - count)) as usize
+        } else {
+            (self.wrapping_shl(from) >> (Self::BITS - count)) as usize
+        }
     }
 
     #[inline(always)]
@@ -82,11 +89,12 @@ struct Node {
     first_leaf: u32,
 }
 
-/// The one prefix below a slot, and what holds beside it.
+/// The one prefix below a slot, or what all of them have in common, and what holds beside it.
 #[derive(Clone, Copy, Debug)]
 struct Tail<K> {
     key: K,
     len: u8,
+    /// A value, or the node of those that are longer.
     value: u32,
     otherwise: u32,
 }
@@ -138,27 +146,48 @@ impl<K: LpmKey> Lpm<K> {
     }
 
     /// The value of the longest prefix that `key` lies in.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, key: K) -> Option<u32> {
         let mut entry = *self.root.get(key.slice(0, self.root_bits.max(1)))?;
         let mut depth = self.root_bits;
-        while entry & NODE != 0 {
+        if entry & (NODE | TAIL) == TAIL {
+            (entry, depth) = self.beyond(key, entry)?;
+        }
+        if entry & NODE != 0 {
+            entry = self.descend(key, entry, depth)?;
+        }
+        (entry != NONE).then_some(entry)
+    }
+
+    /// What a tail leads to, and how many bits of the key that has told.
+    #[inline(always)]
+    fn beyond(&self, key: K, entry: u32) -> Option<(u32, u32)> {
+        let tail = self.tails.get((entry & !TAIL) as usize)?;
+        let same = key.masked(tail.len) == tail.key;
+        Some((if same { tail.value } else { tail.otherwise }, u32::from(tail.len)))
+    }
+
+    /// What a node leads to. Apart, so that those who look up have the registers.
+    #[inline(never)]
+    fn descend(&self, key: K, mut entry: u32, mut depth: u32) -> Option<u32> {
+        loop {
             let node = self.nodes.get((entry & !NODE) as usize)?;
             let slot = key.slice(depth, STRIDE);
             let up_to = (2u64 << slot).wrapping_sub(1);
             if node.children >> slot & 1 != 0 {
                 entry = NODE | (node.first_child + (node.children & up_to).count_ones() - 1);
                 depth += STRIDE;
-            } else {
-                let run = (node.runs & up_to).count_ones().wrapping_sub(1);
-                entry = *self.leaves.get(node.first_leaf.wrapping_add(run) as usize)?;
+                continue;
+            }
+            let run = (node.runs & up_to).count_ones().wrapping_sub(1);
+            entry = *self.leaves.get(node.first_leaf.wrapping_add(run) as usize)?;
+            if entry & TAIL != 0 {
+                (entry, depth) = self.beyond(key, entry)?;
+            }
+            if entry & NODE == 0 {
+                return Some(entry);
             }
         }
-        if entry & TAIL != 0 {
-            let tail = self.tails.get((entry & !TAIL) as usize)?;
-            entry = if key.masked(tail.len) == tail.key { tail.value } else { tail.otherwise };
-        }
-        (entry != NONE).then_some(entry)
     }
 
     /// Whether there is no prefix in it.
@@ -182,12 +211,19 @@ impl<K: LpmKey> Lpm<K> {
             root.push(match slot.longer(sorted) {
                 [] => slot.value,
                 [one] => self.tail(one, slot.value),
-                longer => {
-                    let index = self.nodes.len();
-                    self.nodes.push(Node::default());
-                    self.fill_node(index, longer, self.root_bits, slot.value);
-                    NODE | index as u32
-                }
+                longer => match common(longer, self.root_bits) {
+                    Some(alike) => {
+                        let tail = self.tail(&alike, slot.value);
+                        self.lengthen(tail, longer);
+                        tail
+                    }
+                    None => {
+                        let index = self.nodes.len();
+                        self.nodes.push(Node::default());
+                        self.fill_node(index, longer, self.root_bits, slot.value);
+                        NODE | index as u32
+                    }
+                },
             });
         }
         self.root = root.into_boxed_slice();
@@ -202,16 +238,23 @@ impl<K: LpmKey> Lpm<K> {
             first_leaf: self.leaves.len() as u32,
             ..Node::default()
         };
-        let mut last = None;
+        let (mut last, mut lengthened) = (None, Vec::new());
         for (place, slot) in slots.iter().enumerate() {
             let leaf = match slot.longer(sorted) {
                 [] => slot.value,
                 [one] => self.tail(one, slot.value),
-                _ => {
-                    node.children |= 1 << place;
-                    self.nodes.push(Node::default());
-                    continue;
-                }
+                longer => match common(longer, depth + STRIDE) {
+                    Some(alike) => {
+                        let tail = self.tail(&alike, slot.value);
+                        lengthened.push((tail, longer));
+                        tail
+                    }
+                    None => {
+                        node.children |= 1 << place;
+                        self.nodes.push(Node::default());
+                        continue;
+                    }
+                },
             };
             if last != Some(leaf) {
                 node.runs |= 1 << place;
@@ -223,12 +266,25 @@ impl<K: LpmKey> Lpm<K> {
         if let Some(place) = self.nodes.get_mut(index) {
             *place = node;
         }
-        for slot in &slots {
-            let longer = slot.longer(sorted);
-            if longer.len() > 1 {
-                self.fill_node(child, longer, depth + STRIDE, slot.value);
+        for (place, slot) in slots.iter().enumerate() {
+            if node.children >> place & 1 != 0 {
+                self.fill_node(child, slot.longer(sorted), depth + STRIDE, slot.value);
                 child += 1;
             }
+        }
+        for (tail, longer) in lengthened {
+            self.lengthen(tail, longer);
+        }
+    }
+
+    /// Puts a node behind a tail, which stands for what all of `longer` have in common.
+    fn lengthen(&mut self, tail: u32, longer: &[Prefix<K>]) {
+        let index = self.nodes.len();
+        if let Some(tail) = self.tails.get_mut((tail & !TAIL) as usize) {
+            tail.value = NODE | index as u32;
+            let (depth, inherited) = (u32::from(tail.len), tail.otherwise);
+            self.nodes.push(Node::default());
+            self.fill_node(index, longer, depth, inherited);
         }
     }
 
@@ -237,6 +293,16 @@ impl<K: LpmKey> Lpm<K> {
         self.tails.push(Tail { key: prefix.key, len: prefix.len, value: prefix.value, otherwise });
         TAIL | index
     }
+}
+
+/// What all of `longer` have in common, where that is more than a node behind `depth` would tell; without a value.
+fn common<K: LpmKey>(longer: &[Prefix<K>], depth: u32) -> Option<Prefix<K>> {
+    let (first, last) = (longer.first()?, longer.last()?);
+    let shortest = longer.iter().map(|prefix| prefix.len).min()?;
+    // In order, so what the outermost have in common all have. All are longer than that.
+    let alike = |len: &u8| first.key.masked(*len) == last.key.masked(*len);
+    let len = (0..shortest).rev().find(alike)?;
+    (u32::from(len) >= depth + STRIDE).then_some(Prefix { key: first.key.masked(len), len, value: NONE })
 }
 
 /// A root no larger than the table is worth: 1 KiB, 16 KiB or 256 KiB.
