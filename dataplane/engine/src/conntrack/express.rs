@@ -355,8 +355,6 @@ fn steady_tcp<A: PlainAddress>(
     direction: Direction,
     settings: &Settings,
 ) -> Option<Millis> {
-    let (next, timeout) =
-        tcp::steady(track, flow, &Plain::<A>::read(frame)?.segment(frame)?, direction, settings)?;
-    *track = next;
-    Some(timeout)
+    let segment = Plain::<A>::read(frame)?.segment(frame)?;
+    tcp::steady(track, flow, &segment, direction, settings)
 }

@@ -246,6 +246,22 @@ impl Sides {
         (Fit::Inside, Some(n))
     }
 
+    /// As [`Sides::fit`], of an ACK without SYN, FIN or RST, where the sender is known already and no helper changed what it
+    /// sends. False, and nothing was learnt, for one that is not [`Fit::Inside`].
+    #[inline(always)]
+    pub(super) fn fit_ack(&mut self, direction: Direction, n: &Numbers, segment: &Segment<'_>) -> bool {
+        let mut sack = n.ack;
+        if self.flags.of(direction.opposite()).has(Flags::SACK) {
+            sack = highest_acknowledged(segment, n.ack);
+        }
+        let (sender, receiver) = self.side.split(direction);
+        if sender.max_window == 0 || bounds(sender, receiver, n, sack) != Fit::Inside {
+            return false;
+        }
+        self.learn(direction, n, sack, true, false);
+        true
+    }
+
     /// Where the side is not known yet, takes the segment for its beginning. True if nothing more is to be checked.
     #[inline]
     fn begins_here(
