@@ -43,6 +43,8 @@ pub(crate) struct Decisions {
     /// Places in the list of those that have a [`Run`].
     running: Vec<u32>,
     index: HashMap<Sameness, ActionId, BuildHasherDefault<Mix>>,
+    /// What was stored last.
+    last: ActionId,
 }
 
 /// What is done with a packet.
@@ -142,6 +144,7 @@ impl Decisions {
             plans: Plans::new(),
             running: Vec::with_capacity(BURST),
             index: HashMap::with_capacity_and_hasher(LIMIT, BuildHasherDefault::default()),
+            last: ActionId(0),
         }
     }
 
@@ -158,6 +161,22 @@ impl Decisions {
 
     /// The number of a decision, which is made if there is none like it.
     fn intern(&mut self, outcome: Outcome, effects: &Effects, interfaces: &Interfaces) -> Option<ActionId> {
+        // Flows that begin behind each other mostly go the same way.
+        let is_same =
+            |last: &Decision| last.outcome == outcome && last.counted.ids() == effects.counted.ids();
+        if self.list.get(self.last.0.wrapping_sub(1) as usize).is_some_and(is_same) {
+            return Some(self.last);
+        }
+        self.last = self.intern_another(outcome, effects, interfaces)?;
+        Some(self.last)
+    }
+
+    fn intern_another(
+        &mut self,
+        outcome: Outcome,
+        effects: &Effects,
+        interfaces: &Interfaces,
+    ) -> Option<ActionId> {
         let sameness = Sameness { outcome, counted: effects.counted.clone() };
         if let Some(known) = self.index.get(&sameness) {
             return Some(*known);

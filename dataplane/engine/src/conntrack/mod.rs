@@ -288,8 +288,14 @@ impl Conntrack {
     pub fn abandon(&mut self, pending: Pending) {
         self.give_back(pending.endpoint());
         match pending.0 {
-            PendingFlow::V4(new) => self.v4.give_up(&mut self.shared, new.place, new.charges),
-            PendingFlow::V6(new) => self.v6.give_up(&mut self.shared, new.place, new.charges),
+            PendingFlow::V4(new) => {
+                self.v4.give_up(&mut self.shared, new.place, new.charges);
+                self.v4.spare.take_back(new);
+            }
+            PendingFlow::V6(new) => {
+                self.v6.give_up(&mut self.shared, new.place, new.charges);
+                self.v6.spare.take_back(new);
+            }
         }
     }
 

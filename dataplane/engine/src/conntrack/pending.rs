@@ -19,11 +19,12 @@ pub struct Pending(pub(super) PendingFlow);
 /// Of either family.
 #[derive(Debug)]
 pub(super) enum PendingFlow {
-    V4(NewFlow<u32>),
-    V6(NewFlow<u128>),
+    V4(Box<NewFlow<u32>>),
+    V6(Box<NewFlow<u128>>),
 }
 
-/// A flow that is not in the table yet.
+/// A flow that is not in the table yet. It is large, so it stays where it was made, in a box that the table lends
+/// ([`Spare`]).
 #[derive(Debug)]
 pub(super) struct NewFlow<A> {
     pub(super) flow: Flow<A>,
@@ -65,6 +66,34 @@ pub(super) struct Place {
     pub(super) charge: Option<Charge>,
     /// Whether it was taken from what is kept for the router's own traffic.
     pub(super) reserved: bool,
+}
+
+/// Boxes for flows that begin, of one family: as many as ever began at once, which is one as a rule.
+#[derive(Debug)]
+pub(super) struct Spare<A>(Vec<Box<NewFlow<A>>>);
+
+impl<A: Address> Spare<A> {
+    pub(super) fn new() -> Spare<A> {
+        Spare(Vec::with_capacity(8))
+    }
+
+    /// Makes a flow in a box.
+    #[inline]
+    pub(super) fn lend(&mut self, new: NewFlow<A>) -> Box<NewFlow<A>> {
+        match self.0.pop() {
+            Some(mut room) => {
+                *room = new;
+                room
+            }
+            None => Box::new(new),
+        }
+    }
+
+    /// Takes a box back.
+    #[inline]
+    pub(super) fn take_back(&mut self, room: Box<NewFlow<A>>) {
+        self.0.push(room);
+    }
 }
 
 impl<A: Address> NewFlow<A> {

@@ -1,6 +1,6 @@
 //! The flows of one address family: places in memory, the index over them, the wheel that ends them.
 //!
-//! Nothing is allocated after [`Table::new`], and memory is touched only as places are used: flows and links are
+//! Nothing of a flow is allocated after [`Table::new`], and memory is touched only as places are used: flows and links are
 //! pushed into reserved space, the index and what lies aside are zero pages.
 
 mod entry;
@@ -14,6 +14,7 @@ use super::flow::Flow;
 use super::index::Index;
 use super::info::{Direction, Status};
 use super::nat::Translations;
+use super::pending::Spare;
 use super::record::FlowId;
 use super::shared::Shared;
 use super::template::Zone;
@@ -42,6 +43,8 @@ pub(super) struct Table<A> {
     capacity: u32,
     /// In the table, or pending.
     used: u32,
+    /// Where flows are until they are confirmed.
+    pub(super) spare: Spare<A>,
 }
 
 impl<A: Address> Table<A> {
@@ -59,6 +62,7 @@ impl<A: Address> Table<A> {
             seeds,
             capacity,
             used: 0,
+            spare: Spare::new(),
         }
     }
 

@@ -79,11 +79,10 @@ pub(super) enum Followed<A> {
     /// Judged.
     Known(Known),
     /// It begins a flow.
-    Begins(NewFlow<A>),
+    Begins(Box<NewFlow<A>>),
 }
 
-/// What the tracker says of a packet that begins no flow: small, where [`Tracked`] has room for one that does, which known
-/// flows must not pay for.
+/// What the tracker says of a packet that begins no flow.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Known {
     /// Of a flow in the table.
@@ -120,11 +119,9 @@ pub(super) fn judge_in<A: Address, B: Address>(
     hint: Option<u32>,
     cx: &mut Context<'_>,
 ) -> Followed<A> {
-    // Each kind is moved by itself: as a whole, every packet would move the room that a new flow takes.
     match table.track(shared, key, hint, cx) {
         Followed::Known(Known::FULL) => find_room(table, other, shared, key, cx),
-        Followed::Known(known) => Followed::Known(known),
-        Followed::Begins(flow) => Followed::Begins(flow),
+        followed => followed,
     }
 }
 
@@ -255,7 +252,8 @@ impl<A: Address> Table<A> {
             false => Status::default(),
         });
         let bytes = u32::from(cx.packet.length());
-        let mut new = NewFlow { template, ..NewFlow::new(flow, key, Millis(0), bytes, place) };
+        let new = NewFlow { template, ..NewFlow::new(flow, key, Millis(0), bytes, place) };
+        let mut new = self.spare.lend(new);
         if shared.expectations.any() {
             self.meet(shared, cx.now.tick, &mut new);
         }
@@ -271,6 +269,7 @@ impl<A: Address> Table<A> {
             }
             Judged::Pass | Judged::Invalid { .. } | Judged::Delete | Judged::Reopen => {
                 self.give_back(shared, charge);
+                self.spare.take_back(new);
                 Followed::Known(invalid(shared))
             }
         }
@@ -301,11 +300,14 @@ impl<A: Address> Table<A> {
         shared: &mut Shared,
         now: Now,
         settings: &Settings,
-        new: NewFlow<A>,
+        new: Box<NewFlow<A>>,
     ) -> Option<u32> {
-        let (bytes, taken, charges) = (u64::from(new.bytes), new.place, new.charges);
+        let (bytes, taken) = (u64::from(new.bytes), new.place);
         let accounted = new.flow.status.contains(Status::ACCOUNTED);
-        let Some(place) = self.insert(shared, now, new) else {
+        let inserted = self.insert(shared, now, &new);
+        let charges = new.charges;
+        self.spare.take_back(new);
+        let Some(place) = inserted else {
             self.give_up(shared, taken, charges);
             shared.counters.conntrack.insert_failed.add(1);
             shared.counters.conntrack.drop.add(1);

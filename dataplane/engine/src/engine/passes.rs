@@ -265,11 +265,10 @@ fn classify(bench: &mut Bench<'_>, frame: &Frame<'_>, arrival: &Arrival) -> Trac
         arrival.key.as_ref(),
         arrival.hint,
     );
-    // Not a `match` that moves it: a flow that begins is large, and known ones would pay for copying it.
-    if matches!(tracked, Tracked::Drop(DropReason::ConntrackFull)) {
-        return find_room(bench, frame, arrival);
+    match tracked {
+        Tracked::Drop(DropReason::ConntrackFull) => find_room(bench, frame, arrival),
+        tracked => tracked,
     }
-    tracked
 }
 
 /// A packet that found the table full: if it is to the router itself, there may be places kept for it.

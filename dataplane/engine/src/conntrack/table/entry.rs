@@ -17,15 +17,15 @@ impl<A: Address> Table<A> {
         &mut self,
         shared: &mut Shared,
         now: Now,
-        new: NewFlow<A>,
+        new: &NewFlow<A>,
     ) -> Option<u32> {
         if new.refused
             || self.find_or_reap(shared, now.tick, &new.key).is_some()
-            || self.answers_clash(shared, now.tick, &new)
+            || self.answers_clash(shared, now.tick, new)
         {
             return None;
         }
-        if !self.reserve_answers(shared, &new) {
+        if !self.reserve_answers(shared, new) {
             return None;
         }
         let mut flow = new.flow;
@@ -37,7 +37,7 @@ impl<A: Address> Table<A> {
         let place = self.place(flow)?;
         self.aside.keep(place, flow.status, new.template);
         if flow.status.intersects(Status::HELPED.with(Status::EXPECTED)) {
-            self.aside.set_help(place, &Help::of_new(&new));
+            self.aside.set_help(place, &Help::of_new(new));
         }
         if let (Some(Charge(at)), Some(charge)) = (new.place.charge, self.charges.get_mut(place as usize)) {
             *charge = at;
@@ -47,7 +47,7 @@ impl<A: Address> Table<A> {
             flow.filed = slot;
         }
         self.keep_charges(place, new.charges);
-        self.enter(&new, flow.status, place);
+        self.enter(new, flow.status, place);
         shared.enter_class(flow.class());
         Some(place)
     }
