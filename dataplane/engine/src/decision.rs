@@ -30,7 +30,7 @@ use crate::transit::{Bench, InFlow, Sender, Transit};
 use crate::verdict::{DropReason, Verdict};
 use crate::world::{Interfaces, NeighbourKey, NeighbourState, World};
 
-/// Decisions that the table holds. When it is full it is emptied, and flows decide again.
+/// Decisions that the table holds; flows have fifteen bits for a number. When it is full it is emptied, and flows decide again.
 const LIMIT: usize = 16_384;
 
 /// All decisions of one worker.

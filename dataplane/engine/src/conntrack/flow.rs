@@ -1,7 +1,10 @@
-//! A flow as it lies in memory: 96 bytes for IPv4, so that two cache lines always hold it, the hot fields first.
+//! A flow as it lies in memory: 96 bytes for IPv4, so that two cache lines always hold it. The hot fields come first, and are
+//! of 32 bytes, so that one line has them wherever the flow begins.
 //!
 //! Links of the timer wheel and of the free list, and how often the place was used, lie beside it (`wheel.rs`): they
 //! are needed only when a flow comes or goes.
+
+use std::mem::offset_of;
 
 use sluice_wire::Protocol;
 
@@ -26,11 +29,11 @@ pub(super) struct Flow<A> {
     pub(super) status: Status,
     /// Runs out then; while not confirmed, relative to confirmation.
     pub(super) deadline: Tick,
-    pub(super) mark: u32,
     stored_generation: Generation,
-    stored_action: PerDirection<ActionId>,
+    stored: PerDirection<Packed>,
     stored_ingress: PerDirection<InterfaceId>,
-    stored_state: PerDirection<CtState>,
+    // Here the hot part ends.
+    pub(super) mark: u32,
     /// Where the timer wheel holds it.
     pub(super) filed: u16,
     pub(super) track: Track,
@@ -81,6 +84,37 @@ impl<T> PerDirection<T> {
     }
 }
 
+/// An action with the state that it is for, NEW or ESTABLISHED; 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Packed(u16);
+
+impl Packed {
+    const ESTABLISHED: u16 = 1 << 15;
+
+    /// Nothing, if the state is another one, or the number too large: there are no such decisions.
+    fn new(ActionId(number): ActionId, state: CtState) -> Packed {
+        let state = match state {
+            CtState::New => 0,
+            CtState::Established => Self::ESTABLISHED,
+            CtState::Related | CtState::Invalid | CtState::Untracked => return Packed(0),
+        };
+        match u16::try_from(number) {
+            Ok(number) if number < Self::ESTABLISHED => Packed(number | state),
+            _ => Packed(0),
+        }
+    }
+
+    #[inline(always)]
+    fn action(self) -> ActionId {
+        ActionId((self.0 & !Self::ESTABLISHED).into())
+    }
+
+    #[inline(always)]
+    fn state(self) -> CtState {
+        if self.0 & Self::ESTABLISHED == 0 { CtState::New } else { CtState::Established }
+    }
+}
+
 /// What a protocol's tracker keeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Track {
@@ -102,6 +136,7 @@ pub(super) enum Track {
 
 // What two cache lines hold is what the fast path reads: PERFORMANCE.md P8.
 const _: () = assert!(size_of::<Flow<u32>>() == 96);
+const _: () = assert!(offset_of!(Flow<u32>, mark) == 32);
 
 impl<A: Address> Flow<A> {
     /// A flow that `tuple`'s packet begins, in no state yet.
@@ -124,11 +159,10 @@ impl<A: Address> Flow<A> {
             state: 0,
             status: Status::default(),
             deadline: Tick(0),
-            mark: 0,
             stored_generation: Generation(0),
-            stored_action: PerDirection::default(),
+            stored: PerDirection::default(),
             stored_ingress: PerDirection::both(InterfaceId(0)),
-            stored_state: PerDirection::both(CtState::New),
+            mark: 0,
             filed: 0,
             track,
         }
@@ -172,11 +206,12 @@ impl<A: Address> Flow<A> {
     /// What the pipeline stored for a direction: action 0 if that is nothing.
     #[inline(always)]
     pub(super) fn stored(&self, direction: Direction) -> Stored {
+        let stored = self.stored.of(direction);
         Stored {
             generation: self.stored_generation,
             ingress: *self.stored_ingress.of(direction),
-            state: *self.stored_state.of(direction),
-            action: *self.stored_action.of(direction),
+            state: stored.state(),
+            action: stored.action(),
         }
     }
 
@@ -184,11 +219,10 @@ impl<A: Address> Flow<A> {
     pub(super) fn store(&mut self, direction: Direction, stored: Stored) {
         if self.stored_generation != stored.generation {
             self.stored_generation = stored.generation;
-            self.stored_action = PerDirection::default();
+            self.stored = PerDirection::default();
         }
         *self.stored_ingress.of_mut(direction) = stored.ingress;
-        *self.stored_state.of_mut(direction) = stored.state;
-        *self.stored_action.of_mut(direction) = stored.action;
+        *self.stored.of_mut(direction) = Packed::new(stored.action, stored.state);
     }
 
     /// The state's name, of protocols that have states.

@@ -8,6 +8,8 @@ mod expiry;
 
 use std::ops::Range;
 
+use sluice_wire::Family;
+
 use super::aside::Aside;
 use super::cells::Charge;
 use super::flow::Flow;
@@ -89,12 +91,14 @@ impl<A: Address> Table<A> {
         }
     }
 
-    /// Asks for what is read of a flow whatever its protocol, which is in one line of two flows out of three.
+    /// Asks for what is read of a flow whatever its protocol.
     #[inline(always)]
     pub(super) fn prefetch_head(&self, place: u32) {
         if let Some(flow) = self.flows.get(place as usize) {
             arch::prefetch(flow);
-            arch::prefetch_end(&flow.filed);
+            if A::FAMILY == Family::V6 {
+                arch::prefetch_end(&flow.mark);
+            }
         }
     }
 
@@ -273,7 +277,7 @@ impl<A: Address> Table<A> {
 
     /// The id of the flow at a place: worker, family, how often the place was used, place.
     pub(super) fn id(&self, worker: WorkerId, place: u32) -> FlowId {
-        let family = u64::from(A::FAMILY == sluice_wire::Family::V6);
+        let family = u64::from(A::FAMILY == Family::V6);
         let uses = u64::from(self.wheel.uses(place) & 0x7f_ffff);
         FlowId(u64::from(worker.0) << 56 | family << 55 | uses << 32 | u64::from(place))
     }
