@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use sluice_config::System;
 use sluice_config::system::{self as config, Placement};
 use sluice_control::Devices;
@@ -63,6 +65,21 @@ fn cores(placement: &Placement) -> Result<Vec<usize>> {
             }
             Ok(usable.into_iter().take(count).collect())
         }
+    }
+}
+
+/// Keeps the calling thread, and those that it starts from now on, off the workers' cores, where the process may use others:
+/// the scheduler would give control half of a core that a worker polls on, for milliseconds at a time.
+pub(crate) fn keep_off(workers: &[usize]) {
+    let this = Pid::from_raw(0);
+    let Ok(mut cores) = sched_getaffinity(this) else { return };
+    for core in workers {
+        // There is none beyond what the set has room for.
+        let _ = cores.unset(*core);
+    }
+    let others = (0..CpuSet::count()).any(|core| cores.is_set(core).unwrap_or_default());
+    if others && let Err(error) = sched_setaffinity(this, &cores) {
+        tracing::warn!(%error, "control shares the workers' cores");
     }
 }
 

@@ -92,6 +92,7 @@ fn start(
         reservations: Arc::clone(&launch.reservations),
         seed: RandomState::new().hash_one(std::process::id()),
     })?;
+    dataplane::keep_off(&cores);
     boot.remember();
     let mailboxes = dataplane.commands().to_vec();
     let events = dataplane.events().clone();

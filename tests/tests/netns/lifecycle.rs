@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -187,6 +188,16 @@ fn an_unprivileged_user_runs_it_confined_and_systemd_is_told() {
     // CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK; SECCOMP_MODE_FILTER.
     assert_eq!((says("CapEff:").as_str(), says("Seccomp:").as_str()), ("0000000000007000", "2"), "{status}");
     assert_ne!(says("Uid:").split_whitespace().next(), Some("0"));
+    let cores = |thread: Pid| {
+        let set = sched_getaffinity(thread).unwrap();
+        (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap()).collect::<Vec<_>>()
+    };
+    let (worker, all) = (cores(thread(router.id(), "worker-0")), cores(Pid::from_raw(0)));
+    assert_eq!(worker.len(), 1);
+    if all.len() > 1 {
+        let others: Vec<_> = all.into_iter().filter(|core| !worker.contains(core)).collect();
+        assert_eq!(cores(Pid::from_raw(router.id() as i32)), others, "control keeps off the worker's core");
+    }
     lab.must("client", &["ping", "-q", "-c", "2", "-i", "0.2", "-W", "2", "10.2.0.2"]);
     router.signal(Signal::SIGTERM);
     assert_eq!(router.wait(Duration::from_secs(20)), Some(0), "{}", router.log());
