@@ -29,7 +29,7 @@ const L4_V6: usize = ETHERNET + ipv6::HEADER;
 const HEAD_V6: usize = L4_V6 + UDP_HEADER;
 
 /// An address as a number: `u32` for IPv4, `u128` for IPv6, in host order.
-pub trait PlainAddress: Copy + Default {
+pub trait PlainAddress: Copy {
     /// Where the transport header begins in a frame, in bytes.
     const L4: usize;
 
@@ -188,7 +188,7 @@ impl PlainAddress for u128 {
 }
 
 /// A datagram of TCP or UDP in such a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plain<A> {
     /// Source address.
     pub src: A,

@@ -66,13 +66,17 @@ fn translate<A: PlainAddress>(
 
 /// Both ends of a packet, as few numbers: what is compared with those of its flow.
 pub(crate) trait Ends: Copy + Default {
+    /// `u32` or `u128`.
     type Address;
 
+    /// From addresses and ports in host order.
     fn of(src: Self::Address, dst: Self::Address, sport: u16, dport: u16) -> Self;
 
     /// Those of a packet of the other direction.
     fn reversed(self) -> Self;
 
+    /// Whether they are the same as others, without a branch for each part: which one differs is nothing that a processor
+    /// could learn.
     fn are(self, others: Self) -> bool;
 }
 

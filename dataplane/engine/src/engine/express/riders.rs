@@ -69,8 +69,8 @@ impl<A: Shard + Routed> Riders<A> {
         Riders { places: places.into(), raws: raws.into(), count: 0 }
     }
 
-    /// Takes a plain packet in, which was verified where all are: its number among the riders, or None if it has its verdict already. None for one that cannot take
-    /// the short way.
+    /// Takes a plain packet in, which was verified where all are: its number among the riders, or None if it has its verdict
+    /// already. None for one that cannot take the short way.
     #[inline(always)]
     pub(super) fn enter<const SKIPS: bool>(
         &mut self,
