@@ -320,12 +320,11 @@ impl<A: Address + Shard> Table<A> {
         let flow = self.flow_mut(place)?;
         let (now, status) = (times.now, flow.status);
         let deadline = if gist.protocol == Protocol::UDP && status.contains(STREAM) {
-            // Nothing but the head of a stream's flow is looked at.
             times.stream
         } else {
-            let timeout = match &mut flow.track {
-                Track::Udp { stream_from } => udp::steady(*stream_from, status, now, &settings.timeouts)?,
-                Track::Tcp(track) => {
+            let timeout = match (gist.protocol, &mut flow.track) {
+                (Protocol::UDP, _) => udp::steady(flow.stream_from, status, now, &settings.timeouts)?,
+                (_, Track::Tcp(track)) => {
                     steady_tcp::<A>(track, (flow.state, status), frame.bytes(), direction, settings)?
                 }
                 _ => return None,
