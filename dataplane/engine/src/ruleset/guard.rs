@@ -34,6 +34,12 @@ pub(super) const NO_INTERFACE: u16 = u16::MAX;
 pub(super) struct GuardKey(u64);
 
 impl GuardKey {
+    /// What [`Guard::words`] are compared with.
+    #[inline(always)]
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
     pub(super) fn of(view: &View<'_>) -> GuardKey {
         let packet = view.packet;
         let interface = |id: Option<InterfaceId>| u64::from(id.map_or(NO_INTERFACE, |id| id.0));
@@ -91,6 +97,14 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    /// Admits nothing.
+    pub(super) const NOBODY: Guard = Guard { mask: 0, value: u64::MAX };
+
+    /// Mask and value: a packet's word, masked, is to equal the value.
+    pub(super) fn words(self) -> [u64; 2] {
+        [self.mask, self.value]
+    }
+
     /// Whether a packet may match the rule.
     #[inline(always)]
     pub(super) fn admits(self, key: GuardKey) -> bool {

@@ -190,12 +190,12 @@ impl<'r> Walk<'r> {
         let search = self.search.get_or_insert_with(|| index.search(key, view, &self.ruleset.membership));
         let mut from = self.next;
         loop {
-            let place = search.next(from)?;
-            let rule = self.ruleset.rules.get(place as usize)?;
-            if rule.matches(self.ruleset, view, reads) {
-                return Some((RuleId(place), rule));
+            let named = search.next(from)?;
+            let rule = self.ruleset.rules.get(named.rule as usize)?;
+            if named.exact || rule.matches(self.ruleset, view, reads) {
+                return Some((RuleId(named.rule), rule));
             }
-            from = place + 1;
+            from = named.rule + 1;
         }
     }
 

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 use sluice_wire::{Addrs, Family};
 
+use crate::arch;
+use crate::ruleset::classifier::tree::{ABREAST, CUTS};
 use crate::ruleset::guard::{Guard, GuardKey, NO_INTERFACE};
 use crate::ruleset::matching::{Match, Test};
 use crate::ruleset::view::View;
@@ -37,6 +39,11 @@ impl Field {
         Field::Ingress,
         Field::Egress,
     ];
+
+    /// Whether packets are compared with the range that an area has of it.
+    fn is_compared(self) -> bool {
+        matches!(self, Field::Source | Field::Destination | Field::SourcePort | Field::DestinationPort)
+    }
 }
 
 /// An address of one family as a number, wide enough for every other field too.
@@ -58,6 +65,12 @@ pub(super) trait Number: Copy + Ord + Default + std::fmt::Debug {
 
     /// The address before it; None before the first.
     fn before(self) -> Option<Self>;
+
+    /// How many of a node's keys are not above a value; they are in order.
+    fn above(keys: &[Self; CUTS], value: Self) -> usize;
+
+    /// In which ranges, from the first numbers to the last ones, a value is: a bit each.
+    fn within(ranges: &[[Self; ABREAST]; 2], value: Self) -> u32;
 
     /// The ranges of a set that are of this family.
     fn ranges(set: &AddressSet) -> &[(Self, Self)];
@@ -83,6 +96,16 @@ impl Number for u32 {
         self.checked_sub(1)
     }
 
+    #[inline(always)]
+    fn above(keys: &[u32; CUTS], value: u32) -> usize {
+        arch::not_above(keys, value)
+    }
+
+    #[inline(always)]
+    fn within(ranges: &[[u32; ABREAST]; 2], value: u32) -> u32 {
+        arch::within_32(ranges, value)
+    }
+
     fn ranges(set: &AddressSet) -> &[(u32, u32)] {
         set.ranges_v4()
     }
@@ -106,6 +129,24 @@ impl Number for u128 {
 
     fn before(self) -> Option<u128> {
         self.checked_sub(1)
+    }
+
+    /// By halves, without a branch.
+    #[inline(always)]
+    fn above(keys: &[u128; CUTS], value: u128) -> usize {
+        let mut place = 0;
+        for half in [8, 4, 2, 1] {
+            if keys.get(place + half - 1).is_some_and(|key| *key <= value) {
+                place += half;
+            }
+        }
+        place
+    }
+
+    #[inline(always)]
+    fn within([first, last]: &[[u128; ABREAST]; 2], value: u128) -> u32 {
+        let within = first.iter().zip(last).map(|(first, last)| (*first <= value) & (value <= *last));
+        within.enumerate().fold(0, |bits, (n, within)| bits | u32::from(within) << n)
     }
 
     fn ranges(set: &AddressSet) -> &[(u128, u128)] {
@@ -168,6 +209,8 @@ pub(super) struct Area<K> {
     pub(super) ranges: [(K, K); Field::COUNT],
     pub(super) guard: Guard,
     pub(super) rule: u32,
+    /// A packet that the guard admits, with addresses and ports in these ranges, matches the rule.
+    pub(super) exact: bool,
 }
 
 impl<K: Number> Area<K> {
@@ -183,7 +226,8 @@ impl<K: Number> Area<K> {
             return;
         }
         let start = out.len();
-        out.push(Area { ranges: [(K::default(), K::LAST); Field::COUNT], guard, rule });
+        let exact = tests.iter().all(|test| list_of::<K>(test).is_some_and(|(field, _)| field.is_compared()));
+        out.push(Area { ranges: [(K::default(), K::LAST); Field::COUNT], guard, rule, exact });
         let mut lists: Vec<(Field, Vec<(K, K)>)> = tests.iter().filter_map(list_of).collect();
         lists.sort_by_key(|(_, list)| list.len());
         for (field, list) in lists {
@@ -191,7 +235,10 @@ impl<K: Number> Area<K> {
             match list.as_slice() {
                 [] => return out.truncate(start),
                 [(first, _), .., (_, last)] if made.saturating_mul(list.len()) > most => {
-                    out.iter_mut().skip(start).for_each(|area| area.set(field, (*first, *last)));
+                    for area in out.iter_mut().skip(start) {
+                        area.set(field, (*first, *last));
+                        area.exact = false;
+                    }
                 }
                 [one, others @ ..] => {
                     for &other in others {

@@ -104,6 +104,14 @@ impl Index {
     }
 }
 
+/// A rule that may match a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) rule: u32,
+    /// It does: nothing of it is left to be asked.
+    pub(super) exact: bool,
+}
+
 /// The rules of one chain that may match one packet.
 #[derive(Debug)]
 pub(super) struct Search<'i> {
@@ -120,14 +128,17 @@ enum Of<'i> {
 impl Search<'_> {
     /// The first that is not before rule `from`; to be asked with ever higher numbers.
     #[inline]
-    pub(super) fn next(&mut self, from: u32) -> Option<u32> {
+    pub(super) fn next(&mut self, from: u32) -> Option<Named> {
         let of_tree = match &mut self.of {
             Of::V4(found) => found.next(from),
             Of::V6(found) => found.next(from),
         };
         match &self.by_sets {
             None => of_tree,
-            Some(found) => of_tree.into_iter().chain(found.next(from)).min(),
+            Some(found) => {
+                let listed = found.next(from).map(|rule| Named { rule, exact: false });
+                of_tree.into_iter().chain(listed).min_by_key(|named| named.rule)
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ fn any_areas<K: Number>(most: usize) -> impl Strategy<Value = Vec<Area<K>>> {
                 ranges: [(K::default(), K::LAST); Field::COUNT],
                 guard: Guard::default(),
                 rule: rule as u32 / 2,
+                exact: rule % 3 == 0,
             };
             for (n, (place, range)) in area.ranges.iter_mut().zip(ranges).enumerate() {
                 if let Some((first, last)) = range {
@@ -59,7 +60,7 @@ fn finds_what_a_look_at_all_finds<K: Number>(areas: &[Area<K>], points: &[Point<
         let mut from = 0;
         let mut found = Vec::new();
         let mut candidates = Candidates::find(&tree, *point);
-        while let Some(rule) = candidates.next(from) {
+        while let Some(Named { rule, .. }) = candidates.next(from) {
             found.push(rule);
             from = rule + 1;
         }

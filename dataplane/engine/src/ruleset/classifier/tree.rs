@@ -4,10 +4,11 @@
 //! child, which would have to be in many, hang in a subtree of their own beside the children, so a packet ends in a few
 //! leaves ([`LISTS`] at the most), between which [`Candidates`] goes by rule number.
 //!
-//! A node is two lines of a cache for IPv4, five for IPv6; a leaf is a run of [`Entry`], 48 and 96 bytes each.
+//! A node is two lines of a cache for IPv4, five for IPv6; a leaf is a run of [`Block`], 176 and 368 bytes each.
 
-use crate::ruleset::classifier::IndexStats;
+use crate::arch;
 use crate::ruleset::classifier::area::{Area, Field, Number, Point};
+use crate::ruleset::classifier::{IndexStats, Named};
 use crate::ruleset::guard::Guard;
 
 /// Keys of a node.
@@ -16,7 +17,7 @@ pub(super) const CUTS: usize = 14;
 /// Leaves in which one packet ends at the most.
 pub(super) const LISTS: usize = 16;
 
-/// Where a subtree is: a node's index, with [`Place::LEAF`] the index of a leaf's first entry, or nowhere.
+/// Where a subtree is: a node's index, with [`Place::LEAF`] the index of a leaf's first block, or nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(u32);
 
@@ -49,68 +50,97 @@ pub(super) struct Node<K> {
 impl<K: Number> Node<K> {
     #[inline(always)]
     fn child(&self, point: &Point<K>) -> Place {
-        let value = point.field(self.field);
-        // By halves, without a branch; counting all keys that are not above takes twice the instructions.
-        let mut place = 0;
-        for half in [8, 4, 2, 1] {
-            if self.keys.get(place + half - 1).is_some_and(|key| *key <= value) {
-                place += half;
-            }
-        }
+        let place = K::above(&self.keys, point.field(self.field));
         self.children.get(place).copied().unwrap_or(Place::NOWHERE)
     }
 }
 
-/// An area in a leaf.
+/// Areas of a leaf that are compared at once.
+pub(super) const ABREAST: usize = 4;
+
+/// Some areas of a leaf, in the order of their rules, field by field. Places that no area has admit nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<K> {
-    source: (K, K),
-    destination: (K, K),
-    guard: Guard,
-    sport: (u16, u16),
-    dport: (u16, u16),
-    /// The rule's index, and [`Entry::LAST`].
-    rule: u32,
+pub(super) struct Block<K> {
+    sources: [[K; ABREAST]; 2],
+    destinations: [[K; ABREAST]; 2],
+    guards: [[u64; ABREAST]; 2],
+    /// First and last ports: sources', then destinations'.
+    ports: [[u16; 2 * ABREAST]; 2],
+    /// The rules' indices with [`Block::EXACT`]; that of the first with [`Block::LAST`].
+    rules: [u32; ABREAST],
 }
 
-impl<K: Number> Entry<K> {
+impl<K: Number> Block<K> {
     /// The leaf ends here. No ruleset has that many rules.
-    const LAST: u32 = 1 << 31;
+    const LAST: u32 = 1 << 30;
 
-    pub(super) fn new(area: &Area<K>, last: bool) -> Entry<K> {
-        let ports = |field| {
-            let (first, last) = area.range(field);
-            (first.narrow(), last.narrow())
+    /// See [`Area::exact`].
+    const EXACT: u32 = 1 << 31;
+
+    /// Of up to [`ABREAST`] areas.
+    pub(super) fn new<'a>(areas: impl IntoIterator<Item = &'a Area<K>>, last: bool) -> Block<K>
+    where
+        K: 'a,
+    {
+        let nobody = Guard::NOBODY.words();
+        let mut block = Block {
+            sources: Default::default(),
+            destinations: Default::default(),
+            guards: nobody.map(|word| [word; ABREAST]),
+            ports: Default::default(),
+            rules: [Block::<K>::LAST - 1; ABREAST],
         };
-        Entry {
-            source: area.range(Field::Source),
-            destination: area.range(Field::Destination),
-            guard: area.guard,
-            sport: ports(Field::SourcePort),
-            dport: ports(Field::DestinationPort),
-            rule: area.rule | if last { Entry::<K>::LAST } else { 0 },
+        for (n, area) in areas.into_iter().enumerate() {
+            let (source, destination) = (area.range(Field::Source), area.range(Field::Destination));
+            set(&mut block.sources, n, source.into());
+            set(&mut block.destinations, n, destination.into());
+            set(&mut block.guards, n, area.guard.words());
+            for (place, field) in [(n, Field::SourcePort), (n + ABREAST, Field::DestinationPort)] {
+                set(&mut block.ports, place, <[K; 2]>::from(area.range(field)).map(K::narrow));
+            }
+            if let Some(rule) = block.rules.get_mut(n) {
+                *rule = area.rule | if area.exact { Block::<K>::EXACT } else { 0 };
+            }
         }
+        if let [first, ..] = &mut block.rules
+            && last
+        {
+            *first |= Block::<K>::LAST;
+        }
+        block
+    }
+
+    /// The rule of its `n`th area.
+    #[inline(always)]
+    fn rule(&self, n: usize) -> Named {
+        let packed = self.rules.get(n).copied().unwrap_or(u32::MAX);
+        Named { rule: packed & (Block::<K>::LAST - 1), exact: packed & Block::<K>::EXACT != 0 }
     }
 
     #[inline(always)]
-    fn rule(&self) -> u32 {
-        self.rule & !Entry::<K>::LAST
+    fn is_last(&self) -> bool {
+        self.rules.first().is_none_or(|first| first & Block::<K>::LAST != 0)
     }
 
+    /// Which of its areas a packet is in, a bit each. All are asked, since which question a packet fails at is nothing that
+    /// a processor could learn.
     #[inline(always)]
-    fn admits(&self, point: &Point<K>) -> bool {
-        let within = |(first, last): (K, K), field| {
-            let value = point.field(field);
-            first <= value && value <= last
-        };
-        let (sport, dport) = point.ports;
-        self.guard.admits(point.guard)
-            && within(self.source, Field::Source)
-            && within(self.destination, Field::Destination)
-            && self.sport.0 <= sport
-            && sport <= self.sport.1
-            && self.dport.0 <= dport
-            && dport <= self.dport.1
+    fn admits(&self, point: &Point<K>) -> u32 {
+        let ports = arch::within_16(&self.ports, [point.ports.0, point.ports.1]);
+        arch::equal_masked(&self.guards, point.guard.word())
+            & K::within(&self.sources, point.field(Field::Source))
+            & K::within(&self.destinations, point.field(Field::Destination))
+            & ports
+            & ports >> ABREAST
+    }
+}
+
+/// Puts the `n`th of two lists' elements into its places.
+fn set<T, const N: usize>(lists: &mut [[T; N]; 2], n: usize, values: [T; 2]) {
+    for (list, value) in lists.iter_mut().zip(values) {
+        if let Some(place) = list.get_mut(n) {
+            *place = value;
+        }
     }
 }
 
@@ -119,7 +149,9 @@ impl<K: Number> Entry<K> {
 pub(super) struct Tree<K> {
     pub(super) root: Place,
     pub(super) nodes: Box<[Node<K>]>,
-    pub(super) entries: Box<[Entry<K>]>,
+    pub(super) blocks: Box<[Block<K>]>,
+    /// Areas in all leaves.
+    pub(super) entries: usize,
     /// Leaves that a packet ends in at the most.
     pub(super) leaves: usize,
     /// Entries in these leaves at the most.
@@ -127,11 +159,24 @@ pub(super) struct Tree<K> {
 }
 
 impl<K> Tree<K> {
+    /// Asks for what is read first of a subtree.
+    #[inline(always)]
+    fn ask_for(&self, Place(place): Place) {
+        if place & Place::LEAF == 0 {
+            self.nodes.get(place as usize).inspect(|node| arch::prefetch(*node));
+        } else {
+            self.blocks.get((place & !Place::LEAF) as usize).inspect(|block| {
+                arch::prefetch(*block);
+                arch::prefetch_end(*block);
+            });
+        }
+    }
+
     pub(super) fn stats(&self) -> IndexStats {
         IndexStats {
             nodes: self.nodes.len(),
-            entries: self.entries.len(),
-            bytes: size_of_val(&*self.nodes) + size_of_val(&*self.entries),
+            entries: self.entries,
+            bytes: size_of_val(&*self.nodes) + size_of_val(&*self.blocks),
             leaves: self.leaves,
             longest: self.longest,
             by_sets: 0,
@@ -139,13 +184,13 @@ impl<K> Tree<K> {
     }
 }
 
-/// The rules of a chain that may match a packet, in their order: leaves that it ended in, each read up to its next entry
-/// that admits the packet, or whose rule comes behind another leaf's.
+/// The rules of a chain that may match a packet, in their order: leaves that it ended in, each read up to its next area
+/// that the packet is in, or whose rule comes behind another leaf's.
 #[derive(Debug)]
 pub(super) struct Candidates<'t, K> {
     tree: &'t Tree<K>,
     point: Point<K>,
-    /// Entries, one of each leaf; [`u32::MAX`] at its end.
+    /// Blocks, one of each leaf; [`u32::MAX`] at its end.
     heads: [u32; LISTS],
     len: usize,
 }
@@ -160,19 +205,18 @@ impl<'t, K: Number> Candidates<'t, K> {
         loop {
             while place.0 & Place::LEAF == 0 {
                 let Some(node) = tree.nodes.get(place.0 as usize) else { break };
-                if node.wide != Place::NOWHERE
-                    && let Some(slot) = pending.get_mut(waiting)
-                {
+                arch::prefetch_end(node);
+                // Whether there is one differs from node to node: no branch, but a place that is not kept.
+                if let Some(slot) = pending.get_mut(waiting) {
                     *slot = node.wide;
-                    waiting += 1;
+                    waiting += usize::from(node.wide != Place::NOWHERE);
                 }
                 place = node.child(&found.point);
             }
-            if place != Place::NOWHERE
-                && let Some(head) = found.heads.get_mut(found.len)
-            {
+            if let Some(head) = found.heads.get_mut(found.len) {
+                tree.ask_for(place);
                 *head = place.0 & !Place::LEAF;
-                found.len += 1;
+                found.len += usize::from(place != Place::NOWHERE);
             }
             let Some(next) = waiting.checked_sub(1) else { return found };
             waiting = next;
@@ -182,21 +226,26 @@ impl<'t, K: Number> Candidates<'t, K> {
 
     /// The first of them that is not before rule `from`; to be asked with ever higher numbers.
     #[inline]
-    pub(super) fn next(&mut self, from: u32) -> Option<u32> {
-        let mut first = u32::MAX;
+    pub(super) fn next(&mut self, from: u32) -> Option<Named> {
+        let mut first = Named { rule: u32::MAX, exact: false };
         for head in self.heads.iter_mut().take(self.len) {
             let mut place = *head;
-            for entry in self.tree.entries.get(place as usize..).unwrap_or_default() {
-                let rule = entry.rule();
-                if rule >= first {
+            'leaf: for block in self.tree.blocks.get(place as usize..).unwrap_or_default() {
+                if block.rule(0).rule >= first.rule {
                     break;
                 }
-                // Few admit the packet, so that is asked before whether the rule was named already.
-                if entry.admits(&self.point) && rule >= from {
-                    first = rule;
-                    break;
+                let mut admits = block.admits(&self.point);
+                while admits != 0 {
+                    let named = block.rule(admits.trailing_zeros() as usize);
+                    if named.rule >= from {
+                        if named.rule < first.rule {
+                            first = named;
+                        }
+                        break 'leaf;
+                    }
+                    admits &= admits - 1;
                 }
-                if entry.rule & Entry::<K>::LAST != 0 {
+                if block.is_last() {
                     place = u32::MAX;
                     break;
                 }
@@ -204,6 +253,6 @@ impl<'t, K: Number> Candidates<'t, K> {
             }
             *head = place;
         }
-        (first != u32::MAX).then_some(first)
+        (first.rule != u32::MAX).then_some(first)
     }
 }
