@@ -104,7 +104,7 @@ pub(super) struct Walk<'r> {
     next: u32,
     end: u32,
     /// What the classifier found in this chain, once it was asked.
-    search: Option<Search<'r>>,
+    search: Search<'r>,
     /// The chains that jumped here, and the next rule of each.
     callers: [(ChainPlace, u32); MAX_DEPTH],
     depth: usize,
@@ -119,7 +119,7 @@ impl<'r> Walk<'r> {
             chain: ChainPlace::NOWHERE,
             next: 0,
             end: 0,
-            search: None,
+            search: Search::new(),
             callers: [(ChainPlace::NOWHERE, 0); MAX_DEPTH],
             depth: 0,
         };
@@ -187,10 +187,9 @@ impl<'r> Walk<'r> {
         view: &View<'_>,
         reads: &mut Reads,
     ) -> Option<(RuleId, &'r Rule)> {
-        let search = self.search.get_or_insert_with(|| index.search(key, view, &self.ruleset.membership));
         let mut from = self.next;
         loop {
-            let named = search.next(from)?;
+            let named = self.search.next(index, (key, view), &self.ruleset.membership, from)?;
             let rule = self.ruleset.rules.get(named.rule as usize)?;
             if named.exact || rule.matches(self.ruleset, view, reads) {
                 return Some((RuleId(named.rule), rule));
@@ -268,7 +267,8 @@ impl<'r> Walk<'r> {
 
     fn enter(&mut self, chain: ChainPlace) {
         let rules = self.ruleset.chain(chain).map_or(0..0, Chain::rules);
-        (self.chain, self.next, self.end, self.search) = (chain, rules.start, rules.end, None);
+        (self.chain, self.next, self.end) = (chain, rules.start, rules.end);
+        self.search.begin();
     }
 
     /// The first rule that gives a packet timeouts decides, as its flow has one template. What is not tracked has none.

@@ -25,7 +25,7 @@ use crate::ruleset::view::View;
 use crate::ruleset::{RuleSpec, SetId};
 use area::{Area, Number, Pair, Point};
 use listed::{Found, Listed};
-use tree::{Candidates, Tree};
+use tree::{Heads, Tree};
 
 /// Rules of a chain that is walked by turn: most misses are one comparison.
 const SHORT: usize = 8;
@@ -74,17 +74,6 @@ impl Index {
         Some(Box::new(Index { v4, v6, listed }))
     }
 
-    /// Begins to look for a packet's rules. `sets`: those that rules are listed by.
-    #[inline]
-    pub(super) fn search<'i>(&'i self, key: GuardKey, view: &View<'_>, sets: &'i Membership) -> Search<'i> {
-        let of = match Pair::of(view) {
-            Pair::V4(src, dst) => Of::V4(Candidates::find(&self.v4, Point::new(src, dst, view, key))),
-            Pair::V6(src, dst) => Of::V6(Candidates::find(&self.v6, Point::new(src, dst, view, key))),
-        };
-        let by_sets = self.listed.as_deref().map(|listed| listed.find(key, &view.packet.addrs, sets));
-        Search { of, by_sets }
-    }
-
     /// The sets that its rules are listed by.
     pub(super) fn sets(&self) -> impl Iterator<Item = SetId> {
         self.listed.iter().flat_map(|listed| listed.sets())
@@ -115,28 +104,59 @@ pub(super) struct Named {
 /// The rules of one chain that may match one packet.
 #[derive(Debug)]
 pub(super) struct Search<'i> {
-    of: Of<'i>,
+    /// Nothing was looked for yet.
+    begins: bool,
+    heads: Heads,
     by_sets: Option<Found<'i>>,
 }
 
-#[derive(Debug)]
-enum Of<'i> {
-    V4(Candidates<'i, u32>),
-    V6(Candidates<'i, u128>),
-}
+impl<'i> Search<'i> {
+    /// One that is about to begin.
+    #[inline(always)]
+    pub(super) fn new() -> Search<'i> {
+        Search { begins: true, heads: Heads::NONE, by_sets: None }
+    }
 
-impl Search<'_> {
-    /// The first that is not before rule `from`; to be asked with ever higher numbers.
-    #[inline]
-    pub(super) fn next(&mut self, from: u32) -> Option<Named> {
-        let of_tree = match &mut self.of {
-            Of::V4(found) => found.next(from),
-            Of::V6(found) => found.next(from),
+    /// Begins anew, in another chain.
+    #[inline(always)]
+    pub(super) fn begin(&mut self) {
+        self.begins = true;
+    }
+
+    /// The first rule that is not before rule `from`; to be asked with ever higher numbers. `sets`: those that rules are listed by.
+    #[inline(always)]
+    pub(super) fn next(
+        &mut self,
+        index: &'i Index,
+        (key, view): (GuardKey, &View<'_>),
+        sets: &'i Membership,
+        from: u32,
+    ) -> Option<Named> {
+        let begins = std::mem::take(&mut self.begins);
+        let of_tree = match Pair::of(view) {
+            Pair::V4(src, dst) => {
+                let point = Point::new(src, dst, view, key);
+                if begins {
+                    self.heads.find(&index.v4, &point);
+                }
+                self.heads.next(&index.v4, &point, from)
+            }
+            Pair::V6(src, dst) => {
+                let point = Point::new(src, dst, view, key);
+                if begins {
+                    self.heads.find(&index.v6, &point);
+                }
+                self.heads.next(&index.v6, &point, from)
+            }
         };
-        match &self.by_sets {
+        match &index.listed {
             None => of_tree,
-            Some(found) => {
-                let listed = found.next(from).map(|rule| Named { rule, exact: false });
+            Some(listed) => {
+                if begins {
+                    self.by_sets = Some(listed.find(key, &view.packet.addrs, sets));
+                }
+                let listed = self.by_sets.as_ref().and_then(|found| found.next(from));
+                let listed = listed.map(|rule| Named { rule, exact: false });
                 of_tree.into_iter().chain(listed).min_by_key(|named| named.rule)
             }
         }

@@ -59,8 +59,11 @@ fn finds_what_a_look_at_all_finds<K: Number>(areas: &[Area<K>], points: &[Point<
         };
         let mut from = 0;
         let mut found = Vec::new();
-        let mut candidates = Candidates::find(&tree, *point);
-        while let Some(Named { rule, .. }) = candidates.next(from) {
+        let mut heads = Heads::NONE;
+        heads.find(&tree, point);
+        while let Some(Named { rule, exact }) = heads.next(&tree, point, from) {
+            let told = |area: &Area<K>| area.rule == rule && area.exact && within(area, &Field::ALL[..4]);
+            prop_assert!(!exact || areas.iter().any(told), "{rule} of {areas:?}");
             found.push(rule);
             from = rule + 1;
         }

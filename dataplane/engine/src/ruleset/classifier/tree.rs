@@ -2,7 +2,7 @@
 //!
 //! A node looks a packet's field up among up to [`CUTS`] keys, and leads to one child; areas too wide for a
 //! child, which would have to be in many, hang in a subtree of their own beside the children, so a packet ends in a few
-//! leaves ([`LISTS`] at the most), between which [`Candidates`] goes by rule number.
+//! leaves ([`LISTS`] at the most), between which [`Heads`] goes by rule number.
 //!
 //! A node is two lines of a cache for IPv4, five for IPv6; a leaf is a run of [`Block`], 176 and 368 bytes each.
 
@@ -184,23 +184,24 @@ impl<K> Tree<K> {
     }
 }
 
-/// The rules of a chain that may match a packet, in their order: leaves that it ended in, each read up to its next area
-/// that the packet is in, or whose rule comes behind another leaf's.
+/// Where in a tree the rules are that may match a packet, in their order: leaves that it ended in, each read up to its next
+/// area that the packet is in, or whose rule comes behind another leaf's.
 #[derive(Debug)]
-pub(super) struct Candidates<'t, K> {
-    tree: &'t Tree<K>,
-    point: Point<K>,
+pub(super) struct Heads {
     /// Blocks, one of each leaf; [`u32::MAX`] at its end.
-    heads: [u32; LISTS],
+    blocks: [u32; LISTS],
     len: usize,
 }
 
-impl<'t, K: Number> Candidates<'t, K> {
+impl Heads {
+    /// In no tree.
+    pub(super) const NONE: Heads = Heads { blocks: [u32::MAX; LISTS], len: 0 };
+
+    /// Finds a packet's leaves. What is kept is written where it stays, since a copy right behind it would wait for it.
     #[inline]
-    pub(super) fn find(tree: &'t Tree<K>, point: Point<K>) -> Candidates<'t, K> {
-        let mut found = Candidates { tree, point, heads: [u32::MAX; LISTS], len: 0 };
+    pub(super) fn find<K: Number>(&mut self, tree: &Tree<K>, point: &Point<K>) {
         let mut pending = [Place::NOWHERE; LISTS];
-        let mut waiting = 0;
+        let (mut waiting, mut len) = (0, 0);
         let mut place = tree.root;
         loop {
             while place.0 & Place::LEAF == 0 {
@@ -211,30 +212,32 @@ impl<'t, K: Number> Candidates<'t, K> {
                     *slot = node.wide;
                     waiting += usize::from(node.wide != Place::NOWHERE);
                 }
-                place = node.child(&found.point);
+                place = node.child(point);
             }
-            if let Some(head) = found.heads.get_mut(found.len) {
+            if let Some(head) = self.blocks.get_mut(len) {
                 tree.ask_for(place);
                 *head = place.0 & !Place::LEAF;
-                found.len += usize::from(place != Place::NOWHERE);
+                len += usize::from(place != Place::NOWHERE);
             }
-            let Some(next) = waiting.checked_sub(1) else { return found };
+            let Some(next) = waiting.checked_sub(1) else { break };
             waiting = next;
             place = pending.get(next).copied().unwrap_or(Place::NOWHERE);
         }
+        self.len = len;
     }
 
-    /// The first of them that is not before rule `from`; to be asked with ever higher numbers.
+    /// The first of the rules that is not before rule `from`; to be asked with ever higher numbers, of the tree and the packet
+    /// that they were found in and for.
     #[inline]
-    pub(super) fn next(&mut self, from: u32) -> Option<Named> {
+    pub(super) fn next<K: Number>(&mut self, tree: &Tree<K>, point: &Point<K>, from: u32) -> Option<Named> {
         let mut first = Named { rule: u32::MAX, exact: false };
-        for head in self.heads.iter_mut().take(self.len) {
+        for head in self.blocks.iter_mut().take(self.len) {
             let mut place = *head;
-            'leaf: for block in self.tree.blocks.get(place as usize..).unwrap_or_default() {
+            'leaf: for block in tree.blocks.get(place as usize..).unwrap_or_default() {
                 if block.rule(0).rule >= first.rule {
                     break;
                 }
-                let mut admits = block.admits(&self.point);
+                let mut admits = block.admits(point);
                 while admits != 0 {
                     let named = block.rule(admits.trailing_zeros() as usize);
                     if named.rule >= from {
