@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use shapes::Shape;
-use sluice_engine::conntrack::{CtState, FlowBudget};
+use sluice_engine::conntrack::{CtState, FlowBudget, NatRange};
 use sluice_engine::counters::WorkerCounters;
 use sluice_engine::engine::EngineConfig;
 use sluice_engine::ids::{Generation, InterfaceId, Now, PortId, WorkerId};
 use sluice_engine::message::LogRecord;
 use sluice_engine::ruleset::{
     Action, Hook, Match, Policy, RuleInfo, RuleSpec, Ruleset, RulesetBuilder, StateSet, Target, Test,
+    Translate,
 };
 use sluice_engine::world::{
     Fib, Hop, Interface, Interfaces, Neighbour, NeighbourKey, NeighbourState, Neighbours, Route, RouteKind,
@@ -44,7 +45,7 @@ struct Workload {
     first: bool,
 }
 
-const WORKLOADS: [Workload; 15] = [
+const WORKLOADS: [Workload; 17] = [
     Workload { name: "untracked", policy: notrack_all, packet: udp4, first: false },
     Workload { name: "untracked, a transit policy", policy: transit, packet: udp4, first: false },
     Workload { name: "untracked, IPv6", policy: transit, packet: udp6, first: false },
@@ -55,6 +56,8 @@ const WORKLOADS: [Workload; 15] = [
     Workload { name: "established UDP", policy: stateful, packet: udp4, first: false },
     Workload { name: "established UDP, IPv6", policy: stateful, packet: udp6, first: false },
     Workload { name: "established TCP", policy: stateful, packet: tcp4, first: false },
+    Workload { name: "established UDP, source NAT", policy: translating, packet: udp4_behind, first: false },
+    Workload { name: "established TCP, source NAT", policy: translating, packet: tcp4_behind, first: false },
     Workload { name: "new UDP flows that run out", policy: stateful, packet: udp4, first: true },
     Workload { name: "new UDP flows, 10 rules", policy: tracked::<0>, packet: scattered, first: true },
     Workload { name: "new UDP flows, 1000 rules", policy: tracked::<1>, packet: scattered, first: true },
@@ -273,6 +276,14 @@ fn stateful(builder: &mut RulesetBuilder) {
     rule(builder, Hook::FilterForward, vec![Match::Ingress([InterfaceId(0)].into())], Action::Accept);
 }
 
+/// The same, with an address of the router's before all hosts of link 0.
+fn translating(builder: &mut RulesetBuilder) {
+    stateful(builder);
+    let outside = Match::Egress([InterfaceId(1)].into());
+    let action = Action::Translate(Translate::Snat(NatRange::address(OUTSIDE.into())));
+    rule(builder, Hook::NatPostrouting, vec![outside], action);
+}
+
 fn state(states: &[CtState]) -> Match {
     let states = states.iter().fold(StateSet::default(), |set, state| set.with(*state));
     Match::Ct { states, status: Default::default() }
@@ -319,9 +330,29 @@ fn udp6(flow: u32, reply: bool, out: &mut [u8]) -> usize {
 
 /// Picked up in the middle: every segment is ten bytes of old data with an acknowledgement.
 fn tcp4(flow: u32, reply: bool, out: &mut [u8]) -> usize {
+    tcp(&between4(flow, reply), reply, out)
+}
+
+fn tcp(datagram: &Datagram, reply: bool, out: &mut [u8]) -> usize {
     let (seq, ack) = if reply { (2000, 1010) } else { (1000, 2010) };
     let tcp = Tcp { flags: TcpFlags::ACK, seq, ack, window: 60_000 };
-    build::tcp(out, &between4(flow, reply), ports(reply), tcp, &[0; 10]).expect("a packet")
+    build::tcp(out, datagram, ports(reply), tcp, &[0; 10]).expect("a packet")
+}
+
+/// Where the hosts of link 0 seem to be, seen from link 1.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+fn behind(flow: u32, reply: bool) -> Datagram {
+    let far = Ipv4Addr::from(0xc612_0000 + flow).into();
+    if reply { between(OUTSIDE.into(), far, true) } else { between4(flow, false) }
+}
+
+fn udp4_behind(flow: u32, reply: bool, out: &mut [u8]) -> usize {
+    build::udp(out, &behind(flow, reply), ports(reply), &[0; 18]).expect("a packet")
+}
+
+fn tcp4_behind(flow: u32, reply: bool, out: &mut [u8]) -> usize {
+    tcp(&behind(flow, reply), reply, out)
 }
 
 /// Gives an IPv4 UDP packet another source port, and no checksum.

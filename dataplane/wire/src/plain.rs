@@ -53,6 +53,10 @@ pub trait PlainAddress: Copy {
 
     /// Writes both Ethernet addresses, destination first, and decrements time to live or hop limit, with the checksum.
     fn forward(frame: &mut [u8], addresses: &[u8; ADDRESSES]);
+
+    /// Gives a datagram of a protocol other addresses and ports, source first, with its checksums kept up as
+    /// [`crate::rewrite::Translation::apply`] does.
+    fn readdress(frame: &mut [u8], protocol: Protocol, addresses: (Self, Self), ports: (u16, u16));
 }
 
 impl PlainAddress for u32 {
@@ -125,6 +129,23 @@ impl PlainAddress for u32 {
         head.set_byte::<TTL>(ttl.wrapping_sub(1));
         head.set_be16::<CHECKSUM>(sum);
     }
+
+    #[inline(always)]
+    fn readdress(frame: &mut [u8], protocol: Protocol, (src, dst): (u32, u32), (sport, dport): (u16, u16)) {
+        const SOURCE: usize = ETHERNET + ipv4::SOURCE;
+        const CHECKSUM: usize = ETHERNET + ipv4::CHECKSUM;
+        let Some(mut head) = HeaderMut::<HEAD_V4>::at(frame, 0) else { return };
+        let sum = |addresses: [u8; 8]| checksum::sum(&addresses);
+        let new = (u64::from(src) << 32 | u64::from(dst)).to_be_bytes();
+        let of_addresses = Delta::NONE.sum(sum(head.view().bytes::<SOURCE, 8>()), sum(new));
+        head.set_bytes::<SOURCE, 8>(&new);
+        let old = head.view().be32::<L4_V4>();
+        let new = u32::from(sport) << 16 | u32::from(dport);
+        head.set_be32::<L4_V4>(new);
+        let whole = of_addresses.apply(head.view().be16::<CHECKSUM>());
+        head.set_be16::<CHECKSUM>(whole);
+        keep_up::<u32>(frame, protocol, of_addresses.double_word(old, new));
+    }
 }
 
 impl PlainAddress for u128 {
@@ -185,6 +206,21 @@ impl PlainAddress for u128 {
         head.set_bytes::<0, ADDRESSES>(addresses);
         head.set_byte::<HOP_LIMIT>(limit.wrapping_sub(1));
     }
+
+    #[inline(always)]
+    fn readdress(frame: &mut [u8], protocol: Protocol, (src, dst): (u128, u128), (sport, dport): (u16, u16)) {
+        const SOURCE: usize = ETHERNET + ipv6::SOURCE;
+        const DESTINATION: usize = ETHERNET + ipv6::DESTINATION;
+        let Some(mut head) = HeaderMut::<HEAD_V6>::at(frame, 0) else { return };
+        let old = checksum::sum(&head.view().bytes::<SOURCE, 32>());
+        head.set_bytes::<SOURCE, 16>(&src.to_be_bytes());
+        head.set_bytes::<DESTINATION, 16>(&dst.to_be_bytes());
+        let of_addresses = Delta::NONE.sum(old, checksum::sum(&head.view().bytes::<SOURCE, 32>()));
+        let old = head.view().be32::<L4_V6>();
+        let new = u32::from(sport) << 16 | u32::from(dport);
+        head.set_be32::<L4_V6>(new);
+        keep_up::<u128>(frame, protocol, of_addresses.double_word(old, new));
+    }
 }
 
 /// A datagram of TCP or UDP in such a frame.
@@ -243,6 +279,20 @@ fn is_well_formed<A: PlainAddress>(frame: &[u8], end: usize, protocol: Protocol,
 fn is_right(bytes: &[u8], length: usize, protocol: Protocol) -> bool {
     let pseudo = u64::from((length as u16).to_be()) + u64::from(u16::from(protocol.0).to_be());
     checksum::is_whole(checksum::sum(bytes) + pseudo)
+}
+
+/// Keeps up the checksum of a segment of which something changed.
+#[inline(always)]
+fn keep_up<A: PlainAddress>(frame: &mut [u8], protocol: Protocol, change: Delta) {
+    if protocol == Protocol::UDP {
+        if let Some(mut header) = HeaderMut::<UDP_HEADER>::at(frame, A::L4) {
+            let sum = change.apply_udp(header.view().be16::<UDP_CHECKSUM>());
+            header.set_be16::<UDP_CHECKSUM>(sum);
+        }
+    } else if let Some(mut header) = HeaderMut::<{ tcp::HEADER }>::at(frame, A::L4) {
+        let sum = change.apply(header.view().be16::<{ tcp::CHECKSUM }>());
+        header.set_be16::<{ tcp::CHECKSUM }>(sum);
+    }
 }
 
 /// The flags of TCP; none of UDP.

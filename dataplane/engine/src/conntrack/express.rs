@@ -46,21 +46,8 @@ impl Seat {
     #[inline(always)]
     pub(crate) fn translate<A: Shard>(self, conntrack: &Conntrack, frame: &mut Frame<'_>) {
         if self.translated {
-            translate::<A>(conntrack, frame.bytes_mut(), (A::handle(self.place), self.direction));
+            A::translate(conntrack, frame.bytes_mut(), self.place, self.direction);
         }
-    }
-}
-
-#[inline(never)]
-fn translate<A: PlainAddress>(
-    conntrack: &Conntrack,
-    frame: &mut [u8],
-    (flow, direction): (FlowHandle, Direction),
-) {
-    let Some(plain) = Plain::<A>::read(frame) else { return };
-    let mut packet = plain.packet(frame);
-    if let Some(translation) = conntrack.translation(flow, direction, &packet) {
-        translation.apply(frame, &mut packet);
     }
 }
 
@@ -170,6 +157,9 @@ pub(crate) trait Shard: PlainAddress {
     /// The flow at a place, if it is the packet's, alive, and nothing is unusual about it.
     fn find(conntrack: &Conntrack, now: Tick, gist: &Gist<Self::Ends>, place: u32) -> Option<Seat>;
 
+    /// Translates a packet of the flow at a place, which is translated.
+    fn translate(conntrack: &Conntrack, frame: &mut [u8], place: u32, direction: Direction);
+
     /// Has the flow's protocol judge the packet, whose checksum was verified, and gives the flow its next deadline.
     /// None, and nothing was changed, where the flow itself would change.
     fn refresh(
@@ -232,6 +222,14 @@ macro_rules! shard {
                 conntrack.$table.seat(now, gist, place)
             }
 
+            #[inline(never)]
+            fn translate(conntrack: &Conntrack, frame: &mut [u8], place: u32, direction: Direction) {
+                if let Some(leaving) = conntrack.$table.leaving_at(place, direction) {
+                    let Tuple { src, dst, sport, dport, protocol } = leaving;
+                    Self::readdress(frame, Protocol(protocol), (src, dst), (sport, dport));
+                }
+            }
+
             #[inline(always)]
             fn refresh(
                 conntrack: &mut Conntrack,
@@ -266,6 +264,7 @@ impl<A: Address + Shard> Table<A> {
     #[inline(always)]
     fn ask_for(&self, protocol: Protocol, hash: u64) -> Option<u32> {
         let place = self.candidate(hash)?;
+        self.translations().prefetch_entry(place);
         match protocol {
             Protocol::TCP => self.prefetch_flow(place),
             _ => self.prefetch_head(place),

@@ -194,6 +194,15 @@ impl<A: Address> Table<A> {
         }
     }
 
+    /// How packets of a direction leave that are of the flow at a place.
+    #[inline]
+    pub(super) fn leaving_at(&self, place: u32, direction: Direction) -> Option<Tuple<A>> {
+        match direction {
+            Direction::Original => self.outward_at(place),
+            Direction::Reply => self.original_at(place).map(|original| original.reversed()),
+        }
+    }
+
     /// The tuple of the first packet of the flow at a place.
     pub(super) fn original_at(&self, place: u32) -> Option<Tuple<A>> {
         self.flow(place).map(Flow::original)

@@ -1,10 +1,12 @@
 //! What is said of a frame in one look is what the parser says of it.
 
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::packet::{Packet, Parsed};
-use crate::rewrite::decrement_ttl;
+use crate::rewrite::{Translation, decrement_ttl};
 use crate::samples::{between, built};
 use crate::{LinkCast, build, parse, verify};
 
@@ -152,4 +154,58 @@ proptest! {
         }
         compare(&frame);
     }
+    /// Any ends for any ends, over checksums that hold, are absent, or are neither.
+    #[test]
+    fn other_ends_are_given_as_the_translation_does(
+        (family, protocol) in any::<(bool, bool)>(),
+        payload in proptest::collection::vec(any::<u8>(), 0..80),
+        old in any::<[u32; 8]>(),
+        new in any::<[u32; 8]>(),
+        (sport, dport) in any::<(u16, u16)>(),
+        sum in prop_oneof![Just(None), Just(Some(0)), any::<u16>().prop_map(Some)],
+        same in any::<bool>(),
+    ) {
+        let ([a, b], [c, d]) = match family {
+            false => ([old[0], old[1]].map(address_v4), [new[0], new[1]].map(address_v4)),
+            true => ([&old[..4], &old[4..]].map(address_v6), [&new[..4], &new[4..]].map(address_v6)),
+        };
+        let (c, ports) = if same { (a, (5000, 53)) } else { (c, (sport, dport)) };
+        let ends = (a.to_string(), b.to_string());
+        let mut frame = match protocol {
+            false => udp(&ends.0, &ends.1, &payload),
+            true => tcp(&ends.0, &ends.1, &payload),
+        };
+        let l4 = if family { u128::L4 } else { u32::L4 };
+        let checksum = l4 + if protocol { tcp::CHECKSUM } else { UDP_CHECKSUM };
+        if let Some(sum) = sum {
+            frame[checksum..checksum + 2].copy_from_slice(&u16::to_be_bytes(sum));
+        }
+        let (mut one, mut other) = (frame.clone(), frame.clone());
+        let mut packet = match family {
+            false => Plain::<u32>::read(&frame).unwrap().packet(&frame),
+            true => Plain::<u128>::read(&frame).unwrap().packet(&frame),
+        };
+        let old = (packet.addrs, packet.ports().unwrap());
+        let new = match (c, d) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                u32::readdress(&mut one, packet.protocol, (src.to_bits(), dst.to_bits()), ports);
+                Addrs::V4 { src, dst }
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                u128::readdress(&mut one, packet.protocol, (src.to_bits(), dst.to_bits()), ports);
+                Addrs::V6 { src, dst }
+            }
+            _ => unreachable!(),
+        };
+        Translation::new(old, (new, ports)).apply(&mut other, &mut packet);
+        prop_assert_eq!(one, other);
+    }
+}
+
+fn address_v4(bits: u32) -> IpAddr {
+    Ipv4Addr::from_bits(bits).into()
+}
+
+fn address_v6(bits: &[u32]) -> IpAddr {
+    Ipv6Addr::from_bits(bits.iter().fold(0, |all, word| all << 32 | u128::from(*word))).into()
 }

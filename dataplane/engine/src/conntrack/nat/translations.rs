@@ -9,6 +9,7 @@ use super::super::index::Index;
 use super::super::template::ZoneId;
 use super::super::tuple::{Address, Seeds, Tuple};
 use super::endpoints::Slot;
+use crate::arch;
 use crate::ids::InterfaceId;
 
 /// Flows of one source that are asked for their mapping.
@@ -58,6 +59,16 @@ impl<A: Address> Translations<A> {
     pub(in super::super) fn prefetch(&self, hash: u64) {
         if self.count != 0 {
             self.replies.prefetch(hash);
+        }
+    }
+
+    /// Asks for what lies beside the flow at a place, if that may be translated.
+    #[inline(always)]
+    pub(in super::super) fn prefetch_entry(&self, place: u32) {
+        if self.count != 0
+            && let Some(entry) = self.entries.get(place as usize)
+        {
+            arch::prefetch(entry);
         }
     }
 
