@@ -1,8 +1,9 @@
 //! Stored decisions: what all of the policy and the routes made of a flow's packet, to be done again for its next one
 //! with a single look-up.
 //!
-//! A flow stores, for each direction, the number of a decision and what it holds for: the generation and the ct state.
-//! Decisions are shared by flows: from one interface to one next hop, counting for the same rules, there is one. A decision knows its next hop's MAC address and asks for it again when the neighbours' epoch moved.
+//! A flow stores, for each direction, the number of a decision and what it holds for: the generation, the ingress
+//! interface and the ct state. Decisions are shared by flows: to one next hop, counting for the same rules, there is
+//! one. A decision knows its next hop's MAC address and asks for it again when the neighbours' epoch moved.
 //!
 //! Not stored: what evaluation reached by reading something that differs from packet to packet, set a mark or logged;
 //! INVALID and RELATED packets; packets with options; the box's own. TTL and length are looked at every time.
@@ -57,15 +58,13 @@ pub(crate) enum Outcome {
 /// What makes two decisions one.
 #[derive(Clone, Debug)]
 struct Sameness {
-    ingress: InterfaceId,
     outcome: Outcome,
     counted: Counted,
 }
 
 impl PartialEq for Sameness {
     fn eq(&self, other: &Sameness) -> bool {
-        (self.ingress, self.outcome) == (other.ingress, other.outcome)
-            && self.counted.ids() == other.counted.ids()
+        self.outcome == other.outcome && self.counted.ids() == other.counted.ids()
     }
 }
 
@@ -73,7 +72,7 @@ impl Eq for Sameness {}
 
 impl Hash for Sameness {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.ingress, self.outcome).hash(state);
+        self.outcome.hash(state);
         for id in self.counted.ids() {
             state.write_u32(id.0);
         }
@@ -107,8 +106,6 @@ impl Hasher for Mix {
 
 /// A decision with all that it takes to carry it out.
 pub(crate) struct Decision {
-    /// Where the packets come in that it is made for.
-    ingress: InterfaceId,
     outcome: Outcome,
     /// Of [`Outcome::Forward`], with the MAC address that the neighbours had when they were `asked`.
     link: LinkHeader,
@@ -163,34 +160,28 @@ impl Decisions {
     }
 
     /// The number of a decision, which is made if there is none like it.
-    fn intern(
-        &mut self,
-        way: (InterfaceId, Outcome),
-        effects: &Effects,
-        interfaces: &Interfaces,
-    ) -> Option<ActionId> {
+    fn intern(&mut self, outcome: Outcome, effects: &Effects, interfaces: &Interfaces) -> Option<ActionId> {
         // Flows that begin behind each other mostly go the same way.
-        let is_same = |last: &Decision| {
-            (last.ingress, last.outcome) == way && last.counted.ids() == effects.counted.ids()
-        };
+        let is_same =
+            |last: &Decision| last.outcome == outcome && last.counted.ids() == effects.counted.ids();
         if self.list.get(self.last.0.wrapping_sub(1) as usize).is_some_and(is_same) {
             return Some(self.last);
         }
-        self.last = self.intern_another(way, effects, interfaces)?;
+        self.last = self.intern_another(outcome, effects, interfaces)?;
         Some(self.last)
     }
 
     fn intern_another(
         &mut self,
-        (ingress, outcome): (InterfaceId, Outcome),
+        outcome: Outcome,
         effects: &Effects,
         interfaces: &Interfaces,
     ) -> Option<ActionId> {
-        let sameness = Sameness { ingress, outcome, counted: effects.counted.clone() };
+        let sameness = Sameness { outcome, counted: effects.counted.clone() };
         if let Some(known) = self.index.get(&sameness) {
             return Some(*known);
         }
-        let decision = Decision::new((ingress, outcome), effects.counted.clone(), interfaces)?;
+        let decision = Decision::new(outcome, effects.counted.clone(), interfaces)?;
         if self.is_full() {
             self.clear();
         }
@@ -202,12 +193,8 @@ impl Decisions {
 }
 
 impl Decision {
-    /// A decision about what comes in by `ingress` and leaves by one of `interfaces`; None if it is not among them.
-    pub fn new(
-        (ingress, outcome): (InterfaceId, Outcome),
-        counted: Counted,
-        interfaces: &Interfaces,
-    ) -> Option<Decision> {
+    /// A decision about what leaves by one of `interfaces`; None if it is not among them.
+    pub fn new(outcome: Outcome, counted: Counted, interfaces: &Interfaces) -> Option<Decision> {
         let (link, port, egress, mtu) = match outcome {
             Outcome::Forward(key) => {
                 let interface = interfaces.get(key.interface)?;
@@ -222,8 +209,7 @@ impl Decision {
                 (LinkHeader::new(MacAddr::ZERO, MacAddr::ZERO, None), PortId(0), InterfaceId(0), 0)
             }
         };
-        let (asked, run) = (Asked::NEVER, Run::default());
-        Some(Decision { ingress, outcome, link, port, egress, mtu, asked, counted, run })
+        Some(Decision { outcome, link, port, egress, mtu, asked: Asked::NEVER, counted, run: Run::default() })
     }
 }
 
@@ -256,12 +242,11 @@ pub(crate) fn remember(t: &mut Transit<'_, '_, '_>, verdict: Verdict) {
     if t.bench.decisions.is_full() {
         count_runs(t.bench);
     }
-    let Some(action) = t.bench.decisions.intern((ingress, outcome), &t.effects, &t.bench.world.interfaces)
-    else {
+    let Some(action) = t.bench.decisions.intern(outcome, &t.effects, &t.bench.world.interfaces) else {
         return;
     };
-    let stored = Stored { generation: t.bench.decisions.generation, state, action };
-    t.bench.conntrack.store(flow, direction, stored, ingress);
+    let stored = Stored { generation: t.bench.decisions.generation, ingress, state, action };
+    t.bench.conntrack.store(flow, direction, stored);
 }
 
 /// Does with a packet what is stored in its flow; None if that does not hold for it.
@@ -275,6 +260,7 @@ pub(crate) fn replay(
 ) -> Option<Verdict> {
     let stored = bench.conntrack.stored(flow, direction)?;
     let holds = stored.generation == bench.decisions.generation
+        && stored.ingress == ingress
         && stored.state == state
         && packet.cast == LinkCast::Unicast
         && !packet.options;
@@ -283,9 +269,6 @@ pub(crate) fn replay(
     }
     let place = stored.action.0.checked_sub(1)?;
     let decision = bench.decisions.list.get_mut(place as usize)?;
-    if decision.ingress != ingress {
-        return None;
-    }
     let length = packet.length();
     let verdict = match decision.outcome {
         Outcome::Forward(NeighbourKey { interface, address }) => {

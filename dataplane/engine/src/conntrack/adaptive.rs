@@ -70,8 +70,8 @@ impl<A: Address> Flow<A> {
         let replied = self.status.contains(Status::SEEN_REPLY);
         match self.track {
             Track::Tcp(_) => TcpState::from_number(self.state).timeout(&timeouts.tcp),
-            Track::Udp if self.status.contains(Status::ASSURED) => timeouts.udp_stream,
-            Track::Udp => timeouts.udp,
+            Track::Udp { .. } if self.status.contains(Status::ASSURED) => timeouts.udp_stream,
+            Track::Udp { .. } => timeouts.udp,
             Track::Sctp(_) => SctpState::from_number(self.state).timeout(&timeouts.sctp),
             Track::Gre if replied => timeouts.gre_stream,
             Track::Gre => timeouts.gre,

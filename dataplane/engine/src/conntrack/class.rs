@@ -55,8 +55,8 @@ impl<A: Address> Flow<A> {
         let replied = usize::from(self.status.contains(Status::SEEN_REPLY));
         match self.track {
             Track::Tcp(_) => TCP + usize::from(self.state),
-            Track::Udp if self.status.contains(Status::ASSURED) => UDP + 2,
-            Track::Udp => UDP + replied,
+            Track::Udp { .. } if self.status.contains(Status::ASSURED) => UDP + 2,
+            Track::Udp { .. } => UDP + replied,
             Track::Icmp => ICMP + replied,
             Track::Icmpv6 => ICMPV6 + replied,
             Track::Sctp(_) => SCTP + usize::from(self.state),

@@ -177,12 +177,15 @@ pub(crate) struct Times {
     pub(crate) now: Tick,
     /// When a stream of UDP runs out that has a packet now.
     stream: Tick,
+    /// By which flows of UDP are known to be young.
+    moment: Option<udp::Moment>,
 }
 
 impl Conntrack {
     /// Those of now.
     pub(crate) fn times(&self, now: Tick, settings: &Settings) -> Times {
-        Times { now, stream: now.after(self.shared.factor.of(settings.timeouts.udp_stream)) }
+        let stream = now.after(self.shared.factor.of(settings.timeouts.udp_stream));
+        Times { now, stream, moment: udp::Moment::now(now, &settings.timeouts) }
     }
 }
 
@@ -319,14 +322,20 @@ impl<A: Address + Shard> Table<A> {
         let flow = self.flow_mut(place)?;
         let (now, status) = (times.now, flow.status);
         let deadline = if gist.protocol == Protocol::UDP && status.contains(STREAM) {
+            // Nothing but the head of a stream's flow is looked at.
             times.stream
         } else {
-            let timeout = match (gist.protocol, &mut flow.track) {
-                (Protocol::UDP, _) => udp::steady(flow.stream_from, status, now, &settings.timeouts)?,
-                (_, Track::Tcp(track)) => {
-                    steady_tcp::<A>(track, (flow.state, status), frame.bytes(), direction, settings)?
-                }
-                _ => return None,
+            let timeout = if gist.protocol == Protocol::UDP {
+                let stream_from = || match flow.track {
+                    Track::Udp { stream_from } => Some(stream_from),
+                    _ => None,
+                };
+                let began = udp::Moment(flow.state);
+                udp::steady(began, stream_from, status, (now, times.moment), &settings.timeouts)?
+            } else if let Track::Tcp(track) = &mut flow.track {
+                steady_tcp::<A>(track, (flow.state, status), frame.bytes(), direction, settings)?
+            } else {
+                return None;
             };
             now.after(shared.factor.of(timeout))
         };

@@ -24,21 +24,19 @@ pub(super) struct Flow<A> {
     sport: u16,
     dport: u16,
     protocol: u8,
-    /// The protocol's own state by its number ([`TcpState`], [`SctpState`]); 0 for protocols without.
+    /// The protocol's own state by its number ([`TcpState`], [`SctpState`]); of UDP when the flow began
+    /// ([`super::udp::Moment`]); 0 for all others.
     pub(super) state: u8,
     pub(super) status: Status,
     /// Runs out then; while not confirmed, relative to confirmation.
     pub(super) deadline: Tick,
     stored_generation: Generation,
     stored: PerDirection<Packed>,
-    /// Of UDP and UDP-Lite: from then on a packet makes it a stream. Here since all packets look at it until then.
-    pub(super) stream_from: Tick,
+    stored_ingress: PerDirection<InterfaceId>,
     // Here the hot part ends.
     pub(super) mark: u32,
     /// Where the timer wheel holds it.
     pub(super) filed: u16,
-    /// What its original direction's decision was made for: where packets came in.
-    ingress: InterfaceId,
     pub(super) track: Track,
 }
 
@@ -123,8 +121,8 @@ impl Packed {
 pub(super) enum Track {
     /// TCP.
     Tcp(TcpTrack),
-    /// UDP and UDP-Lite.
-    Udp,
+    /// UDP and UDP-Lite: from then on a packet makes it a stream.
+    Udp { stream_from: Tick },
     /// SCTP.
     Sctp(SctpTrack),
     /// GRE.
@@ -146,7 +144,7 @@ impl<A: Address> Flow<A> {
     pub(super) fn new(tuple: Tuple<A>) -> Flow<A> {
         let track = match Protocol(tuple.protocol) {
             Protocol::TCP => Track::Tcp(TcpTrack::default()),
-            Protocol::UDP | Protocol::UDPLITE => Track::Udp,
+            Protocol::UDP | Protocol::UDPLITE => Track::Udp { stream_from: Tick(0) },
             Protocol::SCTP => Track::Sctp(SctpTrack::default()),
             Protocol::GRE => Track::Gre,
             Protocol::ICMP => Track::Icmp,
@@ -164,10 +162,9 @@ impl<A: Address> Flow<A> {
             deadline: Tick(0),
             stored_generation: Generation(0),
             stored: PerDirection::default(),
-            stream_from: Tick(0),
+            stored_ingress: PerDirection::both(InterfaceId(0)),
             mark: 0,
             filed: 0,
-            ingress: InterfaceId(0),
             track,
         }
     }
@@ -211,23 +208,21 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub(super) fn stored(&self, direction: Direction) -> Stored {
         let stored = self.stored.of(direction);
-        Stored { generation: self.stored_generation, state: stored.state(), action: stored.action() }
+        Stored {
+            generation: self.stored_generation,
+            ingress: *self.stored_ingress.of(direction),
+            state: stored.state(),
+            action: stored.action(),
+        }
     }
 
-    /// Where packets of the original direction came in, if anything is stored for them.
-    pub(super) fn ingress(&self) -> Option<InterfaceId> {
-        self.stored(Direction::Original).is_something().then_some(self.ingress)
-    }
-
-    /// Keeps `stored` for a direction, of packets that came in by `ingress`.
-    pub(super) fn store(&mut self, direction: Direction, stored: Stored, ingress: InterfaceId) {
+    /// Keeps `stored` for a direction.
+    pub(super) fn store(&mut self, direction: Direction, stored: Stored) {
         if self.stored_generation != stored.generation {
             self.stored_generation = stored.generation;
             self.stored = PerDirection::default();
         }
-        if direction == Direction::Original {
-            self.ingress = ingress;
-        }
+        *self.stored_ingress.of_mut(direction) = stored.ingress;
         *self.stored.of_mut(direction) = Packed::new(stored.action, stored.state);
     }
 

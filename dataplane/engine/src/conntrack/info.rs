@@ -6,7 +6,7 @@ use sluice_wire::Family;
 
 use super::pending::Pending;
 use crate::helper::Helper;
-use crate::ids::Generation;
+use crate::ids::{Generation, InterfaceId};
 use crate::verdict::DropReason;
 
 /// How a packet relates to a flow: what `ct` matches in rules.
@@ -247,6 +247,8 @@ pub struct Stored {
     /// What it was decided under. Both directions of a flow share one: storing under another forgets the
     /// opposite direction's.
     pub generation: Generation,
+    /// What it was decided for.
+    pub ingress: InterfaceId,
     /// What it was decided for.
     pub state: CtState,
     /// The decision.

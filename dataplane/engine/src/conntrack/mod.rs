@@ -79,7 +79,7 @@ use self::track::{Context, Followed, judge_in};
 use self::tuple::{FamilyKeys, Seeds};
 use crate::engine::EngineConfig;
 use crate::frame::RxChecksum;
-use crate::ids::{InterfaceId, Now};
+use crate::ids::Now;
 use crate::verdict::DropReason;
 
 pub use self::adaptive::{Adaptive, Factor};
@@ -330,12 +330,11 @@ impl Conntrack {
         stored.is_something().then_some(stored)
     }
 
-    /// Keeps a compiled action for one direction of a flow, whose packets came in by `ingress`.
-    pub fn store(&mut self, flow: FlowHandle, direction: Direction, stored: Stored, ingress: InterfaceId) {
-        let place = flow.index;
+    /// Keeps a compiled action for one direction of a flow.
+    pub fn store(&mut self, flow: FlowHandle, direction: Direction, stored: Stored) {
         match flow.family {
-            Family::V4 => self.v4.flow_mut(place).map(|flow| flow.store(direction, stored, ingress)),
-            Family::V6 => self.v6.flow_mut(place).map(|flow| flow.store(direction, stored, ingress)),
+            Family::V4 => self.v4.flow_mut(flow.index).map(|flow| flow.store(direction, stored)),
+            Family::V6 => self.v6.flow_mut(flow.index).map(|flow| flow.store(direction, stored)),
         };
     }
 

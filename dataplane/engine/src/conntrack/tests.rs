@@ -467,14 +467,15 @@ fn a_stored_action_goes_with_its_generation() {
     let flow = shard.pass(&udp(1, 2, 3, 4)).unwrap();
     let stored = |generation, action| Stored {
         generation: crate::ids::Generation(generation),
+        ingress: InterfaceId(1),
         state: CtState::New,
         action: ActionId(action),
     };
     assert_eq!(shard.conntrack.stored(flow, Direction::Original), None);
-    shard.conntrack.store(flow, Direction::Original, stored(1, 5), InterfaceId(1));
-    shard.conntrack.store(flow, Direction::Reply, stored(1, 6), InterfaceId(1));
+    shard.conntrack.store(flow, Direction::Original, stored(1, 5));
+    shard.conntrack.store(flow, Direction::Reply, stored(1, 6));
     assert_eq!(shard.conntrack.stored(flow, Direction::Original), Some(stored(1, 5)));
-    shard.conntrack.store(flow, Direction::Reply, stored(2, 7), InterfaceId(1));
+    shard.conntrack.store(flow, Direction::Reply, stored(2, 7));
     assert_eq!(shard.conntrack.stored(flow, Direction::Original), None);
     assert_eq!(shard.conntrack.stored(flow, Direction::Reply), Some(stored(2, 7)));
 }

@@ -379,7 +379,7 @@ fn judge<A: Address>(flow: &mut Flow<A>, cx: &Context<'_>) -> Judged {
             },
             cx,
         ),
-        Track::Udp => udp::judge(&mut flow.stream_from, &mut flow.status, cx),
+        Track::Udp { stream_from } => udp::judge((stream_from, &mut flow.state), &mut flow.status, cx),
         Track::Sctp(track) => sctp::judge(track, &mut flow.state, &mut flow.status, cx),
         Track::Gre => gre::judge(&mut flow.status, cx),
         Track::Icmp => Judged::Accept { timeout: timeouts.icmp },

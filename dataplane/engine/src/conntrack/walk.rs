@@ -6,7 +6,7 @@ use sluice_wire::{Family, Protocol};
 
 use super::filter::{FlowChange, FlowFilter};
 use super::flow::Flow;
-use super::info::{FlowHandle, Status};
+use super::info::{Direction, FlowHandle, Status};
 use super::record::{FlowId, FlowRecord, TupleRecord, TupleTransport};
 use super::shared::Shared;
 use super::table::Table;
@@ -155,6 +155,7 @@ impl<A: Address> Table<A> {
         let outward = self.outward_at(place).unwrap_or(tuple);
         let start = self.aside.start(place);
         let help = self.help(place).unwrap_or_default();
+        let stored = flow.stored(Direction::Original);
         FlowRecord {
             id: self.id(shared.worker, place),
             family: A::FAMILY,
@@ -168,7 +169,7 @@ impl<A: Address> Table<A> {
             zone: self.aside.zone(place, flow),
             helper: help.assigned.map(|assigned| assigned.helper),
             announced_by: help.announced_by,
-            ingress: flow.ingress(),
+            ingress: stored.is_something().then_some(stored.ingress),
             accounting: flow.status.contains(Status::ACCOUNTED).then(|| self.aside.accounting(place)),
             start,
             age: start.map(|start| now.nanos.saturating_sub(start)),

@@ -53,15 +53,12 @@ pub(crate) fn replay_plain<A: Shard>(
 ) -> Option<(Verdict, CtState)> {
     let seat = A::find(conntrack, course.times.now, gist, place)?;
     let stored = &seat.stored;
-    if stored.generation != decisions.generation {
+    if stored.generation != decisions.generation || stored.ingress != ingress {
         return None;
     }
     // What is not stored, 0, becomes a number that no decision has.
     let number = stored.action.0.wrapping_sub(1);
     let decision = decisions.list.get_mut(number as usize)?;
-    if decision.ingress != ingress {
-        return None;
-    }
     let egress = decision.way_of_plain(course, frame, gist.length)?;
     let settings = &course.world.settings.conntrack;
     A::refresh(conntrack, &course.times, settings, (gist, frame), &seat)?;

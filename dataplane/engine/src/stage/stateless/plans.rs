@@ -185,7 +185,7 @@ impl Route {
         let rp_filter = world.interfaces.get(ingress)?.rp_filter;
         let is_sent = matches!(outcome, Outcome::Forward(_));
         Some(Route {
-            decision: Decision::new((ingress, outcome), effects.counted, &world.interfaces)?,
+            decision: Decision::new(outcome, effects.counted, &world.interfaces)?,
             on_link,
             mtu: world.interfaces.get(hop.interface)?.mtu,
             rp_filter,
