@@ -226,7 +226,7 @@ impl<K: Number> Area<K> {
             return;
         }
         let start = out.len();
-        let exact = tests.iter().all(|test| list_of::<K>(test).is_some_and(|(field, _)| field.is_compared()));
+        let exact = is_said_by_ranges::<K>(tests);
         out.push(Area { ranges: [(K::default(), K::LAST); Field::COUNT], guard, rule, exact });
         let mut lists: Vec<(Field, Vec<(K, K)>)> = tests.iter().filter_map(list_of).collect();
         lists.sort_by_key(|(_, list)| list.len());
@@ -256,6 +256,17 @@ impl<K: Number> Area<K> {
             *place = range;
         }
     }
+}
+
+/// Whether ranges of the fields that packets are compared by say all that some tests ask: no more than one of a field.
+fn is_said_by_ranges<K: Number>(tests: &[Test]) -> bool {
+    let mut asked = [false; Field::COUNT];
+    tests.iter().all(|test| {
+        list_of::<K>(test).is_some_and(|(field, _)| {
+            let before = asked.get_mut(field as usize).map(|asked| std::mem::replace(asked, true));
+            field.is_compared() && before == Some(false)
+        })
+    })
 }
 
 /// The ranges that a test confines packets to, sorted and apart; None if it confines no field.

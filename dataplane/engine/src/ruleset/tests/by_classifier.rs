@@ -91,6 +91,28 @@ fn build(chains: &[Vec<Recipe>; 3]) -> Ruleset {
     builder.build(1).unwrap()
 }
 
+/// A tree knows one range of a field, and a rule may ask for two.
+#[test]
+fn a_rule_that_asks_twice_about_a_field_is_asked_itself() {
+    let from = |prefix| Test::is(Match::Source(net(&[prefix])));
+    let port = |first, last| Test::is(Match::SourcePort(PortMatch::of(vec![(first, last)])));
+    let (interfaces, packet) = (router(), tcp(5, 22, TcpFlags::SYN));
+    for (tests, decision) in [
+        (vec![from(("10.0.0.0", 8))], Decision::Accept),
+        (vec![from(("10.0.0.0", 8)), from(("192.0.2.0", 24))], Decision::Drop),
+        (vec![from(("192.0.2.0", 24)), from(("10.0.0.0", 8))], Decision::Drop),
+        (vec![port(5, 5), port(6, 7)], Decision::Drop),
+        (vec![port(6, 7), port(5, 5)], Decision::Drop),
+        (vec![port(5, 5), from(("10.0.0.0", 8))], Decision::Accept),
+    ] {
+        let others = (0..20).map(|n| spec(vec![port(100 + n, 100 + n)], Action::Drop));
+        let rules = others.chain([spec(tests, Action::Accept)]).collect();
+        let ruleset = forward(rules);
+        assert_eq!(ruleset.indexes().count(), 1);
+        assert_eq!(judge(&ruleset, &mut view(&packet, &interfaces)).0, decision);
+    }
+}
+
 proptest! {
     #[test]
     fn any_policy_judges_alike(
