@@ -211,6 +211,7 @@ mod tests {
         }
         assert_eq!(equal_lanes(&words, 0), 0xf00 | 1 << 14);
     }
+
     /// Numbers that meet each other, at both ends and in the middle.
     fn number() -> impl Strategy<Value = u32> {
         prop_oneof![0u32..4, Just(0x7fff_ffff), Just(0x8000_0000), Just(0x8000_0001), u32::MAX - 3..=u32::MAX]

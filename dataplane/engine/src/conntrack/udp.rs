@@ -18,7 +18,8 @@ const STREAM_AFTER: Millis = Millis::from_secs(2);
 pub(super) struct Moment(pub(super) u8);
 
 impl Moment {
-    /// After so long it looks like an earlier one; a flow that is older than any timeout below this had packets meanwhile.
+    /// A moment looks like one of 131 seconds before. Timeouts below this leave no answered flow that long without a packet, and
+    /// its first packet behind two seconds makes it a stream.
     const COMES_AGAIN: Millis = Millis::from_secs(125);
 
     /// That of a time.

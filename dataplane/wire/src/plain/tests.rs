@@ -154,6 +154,7 @@ proptest! {
         }
         compare(&frame);
     }
+
     /// Any ends for any ends, over checksums that hold, are absent, or are neither.
     #[test]
     fn other_ends_are_given_as_the_translation_does(

@@ -159,16 +159,12 @@ pub(super) struct Tree<K> {
 }
 
 impl<K> Tree<K> {
-    /// Asks for what is read first of a subtree.
+    /// Asks for the first block of a leaf.
     #[inline(always)]
-    fn ask_for(&self, Place(place): Place) {
-        if place & Place::LEAF == 0 {
-            self.nodes.get(place as usize).inspect(|node| arch::prefetch(*node));
-        } else {
-            self.blocks.get((place & !Place::LEAF) as usize).inspect(|block| {
-                arch::prefetch(*block);
-                arch::prefetch_end(*block);
-            });
+    fn ask_for(&self, block: u32) {
+        if let Some(block) = self.blocks.get(block as usize) {
+            arch::prefetch(block);
+            arch::prefetch_end(block);
         }
     }
 
@@ -215,8 +211,8 @@ impl Heads {
                 place = node.child(point);
             }
             if let Some(head) = self.blocks.get_mut(len) {
-                tree.ask_for(place);
                 *head = place.0 & !Place::LEAF;
+                tree.ask_for(*head);
                 len += usize::from(place != Place::NOWHERE);
             }
             let Some(next) = waiting.checked_sub(1) else { break };

@@ -114,6 +114,9 @@ fn a_rule_that_asks_twice_about_a_field_is_asked_itself() {
 }
 
 proptest! {
+    // Rules that only one of both ways takes wrongly are rare: some were found in thousands of policies, and not in 256.
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
     #[test]
     fn any_policy_judges_alike(
         chains in [
